@@ -1,0 +1,131 @@
+/**
+ * The frame of a step over a chunk of tenants. What one tenant cannot have (a foreign thing has its name) fails that
+ * tenant alone; a store that is away fails the attempt, and the next one finds what this one made.
+ */
+import { Context } from '@temporalio/activity';
+import type { ChunkTenant, TenantFailure } from '../../catalogue/batches.js';
+import { catalogueError } from '../../catalogue/pool.js';
+import type { BatchFence, ChunkResult } from '../../domain/contracts.js';
+import { toRecordedError } from '../../domain/errors.js';
+import type { CellName, TenantId } from '../../domain/ids.js';
+import type { AllocationState, StoreName } from '../../domain/operation.js';
+import type { PreparedCell } from '../../tenancy/cell-registry.js';
+import { storeError } from '../../tenancy/store-error.js';
+import type { ActivityDependencies } from '../dependencies.js';
+import { eachLimited } from '../each-limited.js';
+import { toApplicationFailure } from '../failure.js';
+
+/** Tenants of a chunk in one cell, with the cell's connections. */
+export interface CellChunk {
+  readonly connections: PreparedCell;
+  readonly tenants: readonly ChunkTenant[];
+  password(tenant: ChunkTenant, store: 'mongo' | 'redis'): string;
+  /** Tells Temporal that the chunk is alive; throws when the run was cancelled. */
+  heartbeat(): void;
+}
+
+export interface ChunkOutcome {
+  readonly failed: readonly { readonly tenantId: TenantId; readonly error: unknown }[];
+  readonly evidence?: unknown;
+}
+
+export interface ChunkStep {
+  readonly name: string;
+  readonly stores: readonly StoreName[];
+  readonly leaves: AllocationState;
+}
+
+export async function chunkStep(
+  deps: ActivityDependencies,
+  fence: BatchFence,
+  { name, stores, leaves }: ChunkStep,
+  effect: (chunk: CellChunk) => Promise<ChunkOutcome>,
+): Promise<ChunkResult> {
+  const { batches } = deps.catalogue;
+  const step = `${name} ${chunkLabel(fence)}`;
+  try {
+    const tenants = await batches.begin(fence, step).catch(throwCatalogue);
+    const failed: TenantFailure[] = [];
+    const evidence: unknown[] = [];
+    for (const [cell, group] of byCell(tenants)) {
+      const outcome = await effect(await cellChunk(deps, cell, group));
+      failed.push(
+        ...outcome.failed.map(({ tenantId, error }) => ({ tenantId, error: toRecordedError(error) })),
+      );
+      if (outcome.evidence !== undefined) evidence.push(outcome.evidence);
+    }
+    const done = tenants
+      .map((t) => t.tenantId)
+      .filter((id) => !failed.some((failure) => failure.tenantId === id));
+    await batches
+      .finish(fence, step, { done, failed, stores, allocations: leaves, evidence: evidence[0] ?? null })
+      .catch(throwCatalogue);
+    return { failed: failed.length };
+  } catch (error) {
+    const known = stores.length === 1 && stores[0] !== undefined ? storeError(stores[0], error) : error;
+    await batches.failStep(fence, step, toRecordedError(known)).catch((reason: unknown) => {
+      deps.log.debug({ err: reason, step }, 'the failure of a step was not recorded');
+    });
+    throw toApplicationFailure(known, deps.log, step);
+  }
+}
+
+/** `1-100`: the positions of a chunk as people count. */
+export const chunkLabel = ({ ordinals }: BatchFence): string =>
+  `${(ordinals[0] ?? 0) + 1}-${(ordinals.at(-1) ?? 0) + 1}`;
+
+/**
+ * Work on each tenant of a chunk in one store, a few at once. An outage is thrown, for another attempt at the whole
+ * chunk; anything else is that tenant's own failure.
+ */
+export async function eachTenant(
+  store: StoreName,
+  chunk: CellChunk,
+  atOnce: number,
+  work: (tenant: ChunkTenant) => Promise<unknown>,
+): Promise<ChunkOutcome> {
+  const results = await eachLimited(chunk.tenants, atOnce, async (tenant) => {
+    await work(tenant);
+    chunk.heartbeat();
+  });
+  const failed: { tenantId: TenantId; error: unknown }[] = [];
+  for (const [index, result] of results.entries()) {
+    const tenantId = chunk.tenants[index]?.tenantId;
+    if (result.status === 'fulfilled' || tenantId === undefined) continue;
+    const error = storeError(store, result.reason);
+    if (error.retryable) throw error;
+    failed.push({ tenantId, error });
+  }
+  return { failed };
+}
+
+function byCell(tenants: readonly ChunkTenant[]): Map<CellName, ChunkTenant[]> {
+  const groups = new Map<CellName, ChunkTenant[]>();
+  for (const tenant of tenants) groups.set(tenant.cell, [...(groups.get(tenant.cell) ?? []), tenant]);
+  return groups;
+}
+
+async function cellChunk(
+  { cells, secrets }: ActivityDependencies,
+  cell: CellName,
+  tenants: readonly ChunkTenant[],
+): Promise<CellChunk> {
+  const context = Context.current();
+  return {
+    connections: await cells.get(cell),
+    tenants,
+    password({ tenantId, credentials }, store) {
+      const credential = credentials.find((c) => c.store === store);
+      if (credential === undefined) throw new Error(`no credential of ${store}`);
+      return secrets.open(credential.sealed, { tenantId, store, version: credential.version });
+    },
+    heartbeat() {
+      context.heartbeat();
+      context.cancellationSignal.throwIfAborted();
+    },
+  };
+}
+
+function throwCatalogue(error: unknown): never {
+  throw catalogueError(error);
+}

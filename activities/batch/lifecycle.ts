@@ -1,0 +1,82 @@
+/** The catalogue's side of a batch, and the undoing of what failed in it. */
+import { Context } from '@temporalio/activity';
+import { catalogueError } from '../../catalogue/pool.js';
+import type { BatchActivities } from '../../domain/contracts.js';
+import { TenantryError } from '../../domain/errors.js';
+import type { CellName, TenantId } from '../../domain/ids.js';
+import { inStore } from '../../tenancy/store-error.js';
+import { dropTenantDatabase } from '../../tenancy/mongo/tenant-database.js';
+import { eraseRows } from '../../tenancy/postgres/gate.js';
+import { dropNamespace } from '../../tenancy/redis/namespace.js';
+import type { ActivityDependencies } from '../dependencies.js';
+import { eachLimited } from '../each-limited.js';
+import { toApplicationFailure } from '../failure.js';
+
+const UNDONE_AT_ONCE = 4;
+
+export function batchLifecycleActivities(
+  deps: ActivityDependencies,
+): Pick<
+  BatchActivities,
+  'admitBatch' | 'withdrawBatch' | 'batchActivate' | 'batchFail' | 'batchUndo' | 'batchAbandon' | 'closeBatch'
+> {
+  const { batches } = deps.catalogue;
+  const quick = async <T>(name: string, work: Promise<T>): Promise<T> =>
+    work.catch((error: unknown) => {
+      throw toApplicationFailure(catalogueError(error), deps.log, name);
+    });
+  return {
+    admitBatch: ({ operationId, attempt }) =>
+      quick('admit', batches.admit(operationId, attempt, deps.blueprint)),
+    withdrawBatch: ({ operationId, attempt }) => quick('withdraw', batches.withdraw(operationId, attempt)),
+    batchActivate: (fence) => quick('activate', batches.activate(fence)),
+    batchFail: ({ status, error, ...fence }) => quick('fail', batches.fail(fence, status, error)),
+    closeBatch: ({ operationId, attempt }) => quick('close', batches.close(operationId, attempt)),
+
+    batchUndo: (fence) =>
+      quick(
+        'undo',
+        batches.undo(fence, async () => {
+          const doomed = await batches.toUndo(fence);
+          const results = await eachLimited(doomed, UNDONE_AT_ONCE, async (tenant) => {
+            await undoTenant(deps, tenant);
+            Context.current().heartbeat();
+            return tenant.tenantId;
+          });
+          const undone = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+          await batches.undone(fence, undone, true);
+          const failure = results.find((result) => result.status === 'rejected');
+          // The next attempt takes up those that are left.
+          if (failure !== undefined) throw failure.reason;
+        }),
+      ),
+
+    async batchAbandon(fence) {
+      const doomed = await quick('abandon', batches.toUndo(fence));
+      await quick(
+        'abandon',
+        batches.undone(
+          fence,
+          doomed.map((tenant) => tenant.tenantId),
+          false,
+        ),
+      );
+    },
+  };
+}
+
+/** Newest first, as for a single tenant. What is foreign in a store stays there and is none of ours. */
+async function undoTenant(
+  deps: ActivityDependencies,
+  { tenantId, cell, generation }: { tenantId: TenantId; cell: CellName; generation: number },
+): Promise<void> {
+  const { redis, mongo, postgres } = await deps.cells.get(cell);
+  await inStore('redis', dropNamespace(redis, tenantId));
+  const { left } = await inStore('mongo', dropTenantDatabase(mongo, { tenantId, layouts: deps.layouts }));
+  if (left.length > 0)
+    throw new TenantryError('VERIFICATION_FAILED', {
+      store: 'MongoDB',
+      detail: 'collections are left after the drop',
+    });
+  await inStore('postgres', eraseRows(postgres, deps.manifest, { tenantId, generation }));
+}

@@ -1,0 +1,21 @@
+/** Errors of the table as Temporal failures: type = code, and whether another attempt makes sense. */
+import { ApplicationFailure } from '@temporalio/common';
+import type { Logger } from 'pino';
+import { TenantryError } from '../domain/errors.js';
+
+/**
+ * Only the code and the table's message go into the history; what the driver said may hold values and is logged.
+ */
+export function toApplicationFailure(error: unknown, log: Logger, activity: string): ApplicationFailure {
+  if (error instanceof ApplicationFailure) return error;
+  if (!(error instanceof TenantryError))
+    log.error({ err: error, activity }, 'an activity failed unexpectedly');
+  else log.warn({ activity, code: error.code, cause: error.cause }, error.message);
+  const known = error instanceof TenantryError ? error : new TenantryError('INTERNAL');
+  return ApplicationFailure.create({
+    message: known.message,
+    type: known.code,
+    nonRetryable: !known.retryable,
+    details: [known.params],
+  });
+}

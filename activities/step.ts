@@ -1,0 +1,143 @@
+/**
+ * The frame of every activity that has an effect in a store: begin the step under the fence, do the effect, record it.
+ * Dying between effect and record leaves an allocation `intended` whose thing exists; the next attempt finds it.
+ */
+import type { ApplicationFailure } from '@temporalio/common';
+import { catalogueError } from '../catalogue/pool.js';
+import type { BegunStep, Undone } from '../catalogue/steps.js';
+import type { Fence, StepResult } from '../domain/contracts.js';
+import { TenantryError, toRecordedError } from '../domain/errors.js';
+import type { AllocationState, StepName, StoreName } from '../domain/operation.js';
+import type { PreparedCell } from '../tenancy/cell-registry.js';
+import { storeError } from '../tenancy/store-error.js';
+import type { ActivityDependencies } from './dependencies.js';
+import { toApplicationFailure } from './failure.js';
+
+/** What an effect gets to work with. */
+export interface StepContext {
+  readonly fence: Fence;
+  readonly begun: BegunStep;
+  readonly connections: PreparedCell;
+  /** The tenant's present password in a store. */
+  password(store: 'mongo' | 'redis'): string;
+}
+
+interface Frame {
+  readonly name: StepName;
+  readonly stores: readonly StoreName[];
+}
+
+export interface StepDefinition extends Frame {
+  /** The state of these stores' allocations when the effect is done. */
+  readonly leaves: AllocationState;
+  /** @returns evidence */
+  readonly effect: (context: StepContext) => Promise<unknown>;
+  /** Takes the effect back when it turns out that the run was undone meanwhile. */
+  readonly revert?: (context: StepContext) => Promise<unknown>;
+}
+
+export interface UndoDefinition extends Frame {
+  readonly effect: (context: StepContext) => Promise<Undone>;
+}
+
+export type StepActivity = (fence: Fence) => Promise<StepResult>;
+
+export function stepActivity(deps: ActivityDependencies, definition: StepDefinition): StepActivity {
+  const { name, stores, leaves, effect, revert } = definition;
+  const { steps } = deps.catalogue;
+
+  /** Nobody will undo what an overtaken run of a step made, so it does so itself. */
+  const afterOvertaken = async (reason: unknown, context: StepContext): Promise<void> => {
+    if (!(reason instanceof TenantryError) || reason.code !== 'STALE_GENERATION' || !revert) return;
+    await steps
+      .takeBack(context.fence, stores, () => revert(context))
+      .catch((error: unknown) => {
+        deps.log.error({ err: error, step: name }, 'what an overtaken step made was not taken back');
+      });
+  };
+
+  return async (fence) => {
+    const context = await begin(deps, definition, fence);
+    let evidence: unknown;
+    try {
+      evidence = await effect(context);
+    } catch (error) {
+      // Half of it may be there.
+      const whenOvertaken = (reason: unknown) => afterOvertaken(reason, context);
+      throw await failed(deps, definition, fence, errorOf(stores, error), whenOvertaken);
+    }
+    try {
+      await steps.finish(fence, name, { evidence, allocations: leaves, stores });
+    } catch (error) {
+      await afterOvertaken(error, context);
+      throw toApplicationFailure(catalogueError(error), deps.log, name);
+    }
+    return { residue: [] };
+  };
+}
+
+/** A step that removes: while it is at work, no retry is admitted that would make the same things again. */
+export function undoActivity(deps: ActivityDependencies, definition: UndoDefinition): StepActivity {
+  const { name, stores, effect } = definition;
+  return async (fence) => {
+    const context = await begin(deps, definition, fence);
+    try {
+      const { residue } = await deps.catalogue.steps.undo(fence, name, stores, () =>
+        effect(context).catch((error: unknown) => {
+          throw errorOf(stores, error);
+        }),
+      );
+      return { residue };
+    } catch (error) {
+      throw await failed(deps, definition, fence, catalogueError(error));
+    }
+  };
+}
+
+async function begin(
+  deps: ActivityDependencies,
+  { name, stores }: Frame,
+  fence: Fence,
+): Promise<StepContext> {
+  const begun = await deps.catalogue.steps.begin(fence, name).catch((error: unknown) => {
+    throw toApplicationFailure(catalogueError(error), deps.log, name);
+  });
+  return contextOf(deps, fence, begun).catch(async (error: unknown) => {
+    throw await failed(deps, { name, stores }, fence, errorOf(stores, error));
+  });
+}
+
+/** Records why a step failed. The failure itself matters more than its record: Temporal has it too. */
+async function failed(
+  deps: ActivityDependencies,
+  { name }: Frame,
+  fence: Fence,
+  error: unknown,
+  whenNotRecorded: (reason: unknown) => Promise<void> = () => Promise.resolve(),
+): Promise<ApplicationFailure> {
+  await deps.catalogue.steps.fail(fence, name, toRecordedError(error)).catch(async (reason: unknown) => {
+    deps.log.debug({ err: reason, step: name }, 'the failure of a step was not recorded');
+    await whenNotRecorded(reason);
+  });
+  return toApplicationFailure(error, deps.log, name);
+}
+
+const errorOf = (stores: readonly StoreName[], error: unknown): unknown =>
+  stores.length === 1 && stores[0] ? storeError(stores[0], error) : error;
+
+async function contextOf(deps: ActivityDependencies, fence: Fence, begun: BegunStep): Promise<StepContext> {
+  const connections = await deps.cells.get(begun.cell).catch((error: unknown) => {
+    throw catalogueError(error);
+  });
+  return {
+    fence,
+    begun,
+    connections,
+    password(store) {
+      const credential = begun.credentials.find((c) => c.store === store);
+      if (credential === undefined) throw new Error(`no credential of ${store}`);
+      const place = { tenantId: fence.tenantId, store, version: credential.version };
+      return deps.secrets.open(credential.sealed, place);
+    },
+  };
+}

@@ -1,0 +1,164 @@
+/**
+ * Starts an operation: one Update-with-Start, which comes back when the catalogue has admitted or refused it. However
+ * that call ends, the catalogue is the judge of what happened: a request that it no longer holds can never be
+ * admitted, so a 503 means that nothing is there and nothing will be.
+ */
+import {
+  isGrpcServiceError,
+  ServiceError,
+  WithStartWorkflowOperation,
+  WorkflowNotFoundError,
+  WorkflowUpdateFailedError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+} from '@temporalio/client';
+import {
+  ApplicationFailure,
+  defineSearchAttributeKey,
+  TypedSearchAttributes,
+  type Workflow,
+} from '@temporalio/common';
+import type { Logger } from 'pino';
+import {
+  ADMIT,
+  type AdmitArgs,
+  type ProvisionBatchInput,
+  type ProvisionTenantInput,
+} from '../domain/contracts.js';
+import { TenantryError } from '../domain/errors.js';
+import type { OperationId, TenantId } from '../domain/ids.js';
+import type { OperationKind } from '../domain/operation.js';
+import { until } from './bounded.js';
+import type { ApiDeps } from './deps.js';
+import { refusalIn } from './refusal.js';
+
+/** How an operation is started. Ids only: all of it can be read in Temporal's own page. */
+export interface Start {
+  readonly kind: OperationKind;
+  readonly workflowType: string;
+  readonly workflowId: string;
+  readonly operationId: OperationId;
+  readonly tenantId: TenantId | undefined;
+  readonly attempt: number;
+  readonly input: ProvisionTenantInput | ProvisionBatchInput;
+  /** One line for the list of runs, and some for the page of one. */
+  readonly summary: string;
+  readonly details: string;
+}
+
+const TENANT_ID = defineSearchAttributeKey('TenantId', 'KEYWORD');
+const OPERATION_KIND = defineSearchAttributeKey('OperationKind', 'KEYWORD');
+
+/** Milliseconds for withdrawing what was not admitted in time. */
+const WITHDRAWAL = 2_000;
+/** A run may close just as the update reaches it; the next try then starts another. */
+const TRIES = 3;
+
+/**
+ * Returns when the operation is admitted.
+ * @throws TenantryError the refusal; ADMISSION_TIMEOUT or ENGINE_UNAVAILABLE when it was withdrawn.
+ */
+export async function admit(deps: ApiDeps, start: Start, log: Logger): Promise<void> {
+  const time = deps.config.TENANTRY_ADMISSION_TIMEOUT_MS;
+  const late = AbortSignal.timeout(time);
+  for (let tries = 1; ; tries++) {
+    try {
+      await until(deps.temporal, late, time, () => updateWithStart(deps, start));
+      return;
+    } catch (error) {
+      const refusal = refusalIn(error);
+      if (refusal !== undefined) {
+        // Asked twice at once, or under one Idempotency-Key, and the other's run is already over.
+        if (refusal.code === 'OPERATION_NOT_RETRYABLE' && (await isAdmitted(deps, start))) return;
+        throw refusal;
+      }
+      if (missedTheRun(error) && tries < TRIES && !late.aborted) {
+        if (await isAdmitted(deps, start)) return;
+        continue;
+      }
+      log.warn({ err: error, operationId: start.operationId }, 'the admission did not come back');
+      const withdrawn = await withdraw(deps, start, late.aborted, log);
+      if (withdrawn === 'admitted') return;
+      if (!late.aborted && !isOfTheEngine(error)) throw error;
+      const code = late.aborted && withdrawn === 'cancelled' ? 'ADMISSION_TIMEOUT' : 'ENGINE_UNAVAILABLE';
+      throw new TenantryError(code, {}, { cause: error });
+    }
+  }
+}
+
+async function updateWithStart({ temporal, config }: ApiDeps, start: Start): Promise<void> {
+  const { operationId, attempt } = start;
+  const startWorkflowOperation = new WithStartWorkflowOperation(start.workflowType, {
+    workflowId: start.workflowId,
+    taskQueue: config.TENANTRY_TEMPORAL_TASK_QUEUE,
+    args: [start.input],
+    workflowIdConflictPolicy: 'USE_EXISTING',
+    workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+    staticSummary: start.summary,
+    staticDetails: start.details,
+    memo: { operationId, attempt },
+    typedSearchAttributes: new TypedSearchAttributes([
+      { key: OPERATION_KIND, value: start.kind },
+      ...(start.tenantId === undefined ? [] : [{ key: TENANT_ID, value: start.tenantId }]),
+    ]),
+  });
+  await temporal.workflow.executeUpdateWithStart<Workflow, unknown, [AdmitArgs]>(ADMIT, {
+    updateId: attempt === 1 ? operationId : `${operationId}/${attempt}`,
+    args: [{ operationId }],
+    startWorkflowOperation,
+  });
+}
+
+/**
+ * Takes the request back, or finds that it was admitted after all: the catalogue decides between the two. The run is
+ * cancelled besides, so that it does not lie there until a worker comes; where Temporal was not even reached it is
+ * left to find out for itself.
+ */
+async function withdraw(
+  deps: ApiDeps,
+  start: Start,
+  reached: boolean,
+  log: Logger,
+): Promise<'admitted' | 'cancelled' | 'forgotten'> {
+  const { operationId } = start;
+  let forgotten = false;
+  try {
+    await deps.catalogue.requests.forget(operationId);
+    if (await isAdmitted(deps, start)) return 'admitted';
+    forgotten = true;
+  } catch (error) {
+    log.error({ err: error, operationId }, 'the request could not be taken back; its run will be cancelled');
+  }
+  if (forgotten && !reached) return 'forgotten';
+  try {
+    await deps.temporal.withDeadline(Date.now() + WITHDRAWAL, () => cancelRun(deps, start));
+  } catch (error) {
+    if (error instanceof WorkflowNotFoundError) return 'cancelled';
+    log.warn({ err: error, operationId }, 'the run could not be cancelled');
+    return 'forgotten';
+  }
+  return 'cancelled';
+}
+
+/** Cancels the run if this request began it: under the same id there may be another operation of the tenant. */
+async function cancelRun({ temporal }: ApiDeps, { workflowId, operationId, attempt }: Start): Promise<void> {
+  const { memo, runId } = await temporal.workflow.getHandle(workflowId).describe();
+  if (memo?.['operationId'] === operationId && memo['attempt'] === attempt)
+    await temporal.workflow.getHandle(workflowId, runId).cancel();
+}
+
+async function isAdmitted({ catalogue }: ApiDeps, { operationId, attempt }: Start): Promise<boolean> {
+  const operation = await catalogue.operations.find(operationId);
+  return operation !== undefined && operation.attempt >= attempt;
+}
+
+const missedTheRun = (error: unknown): boolean =>
+  error instanceof WorkflowNotFoundError ||
+  (error instanceof WorkflowUpdateFailedError &&
+    error.cause instanceof ApplicationFailure &&
+    error.cause.type === 'AcceptedUpdateCompletedWorkflow');
+
+const isOfTheEngine = (error: unknown): boolean =>
+  error instanceof ServiceError ||
+  error instanceof WorkflowUpdateRPCTimeoutOrCancelledError ||
+  error instanceof WorkflowNotFoundError ||
+  isGrpcServiceError(error);

@@ -1,0 +1,40 @@
+/** Calls of Temporal's client that a caller waits for, and no longer than it wants to. */
+import { setMaxListeners } from 'node:events';
+import type { Client } from '@temporalio/client';
+
+/** Milliseconds after which a call that could not be cancelled, because it was between two tries, ends by itself. */
+const MARGIN = 5_000;
+
+/**
+ * The result of the calls in `work`.
+ * @param signal of this call alone
+ * @throws the signal's reason as soon as it aborts
+ *
+ * A deadline alone would not do: the server answers long polls early, and emptily, as it draws near, and the client
+ * asks again at once, over and over.
+ */
+export async function until<T>(
+  temporal: Client,
+  signal: AbortSignal,
+  milliseconds: number,
+  work: () => Promise<T>,
+): Promise<T> {
+  signal.throwIfAborted();
+  // The client adds a listener with each call, and a long poll is a new call with each event of the run.
+  setMaxListeners(0, signal);
+  let giveUp = (): void => undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    giveUp = () => reject(asError(signal.reason));
+  });
+  signal.addEventListener('abort', giveUp, { once: true });
+  const called = temporal.withDeadline(Date.now() + milliseconds + MARGIN, () =>
+    temporal.withAbortSignal(signal, work),
+  );
+  try {
+    return await Promise.race([called, aborted]);
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+  }
+}
+
+const asError = (reason: unknown): Error => (reason instanceof Error ? reason : new Error(String(reason)));

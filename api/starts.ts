@@ -1,0 +1,35 @@
+/** How each kind of operation is started: its workflow, and the words that Temporal's page shows for it. */
+import { PROVISION_BATCH, PROVISION_TENANT } from '../domain/contracts.js';
+import type { OperationId, TenantId } from '../domain/ids.js';
+import { batchWorkflowId, lifecycleWorkflowId } from '../domain/workflow-ids.js';
+import type { Start } from './admit.js';
+
+export function provisionStart(tenantId: TenantId, operationId: OperationId, attempt: number): Start {
+  return {
+    kind: 'provision',
+    workflowType: PROVISION_TENANT,
+    workflowId: lifecycleWorkflowId(tenantId),
+    operationId,
+    tenantId,
+    attempt,
+    input: { tenantId, operationId, attempt },
+    summary: `Provision a tenant${again(attempt)}`,
+    details: `Tenant ${tenantId}, operation ${operationId}. Its name and plan are in the catalogue.`,
+  };
+}
+
+export function batchStart(operationId: OperationId, attempt: number): Start {
+  return {
+    kind: 'provision-batch',
+    workflowType: PROVISION_BATCH,
+    workflowId: batchWorkflowId(operationId),
+    operationId,
+    tenantId: undefined,
+    attempt,
+    input: { operationId, attempt },
+    summary: `Provision a batch of tenants${again(attempt)}`,
+    details: `Operation ${operationId}. The tenants, and what became of each, are in the catalogue.`,
+  };
+}
+
+const again = (attempt: number): string => (attempt === 1 ? '' : `, attempt ${attempt}`);

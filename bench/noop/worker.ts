@@ -1,0 +1,27 @@
+/** The no-op workflow's worker, in a process of its own as the real one is, with the same slots. */
+import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import { workerTuning } from '../../worker/worker.js';
+import { noopActivities } from './activities.js';
+
+async function main(address: string, taskQueue: string): Promise<void> {
+  Runtime.install({ logger: new DefaultLogger('WARN') });
+  const workflowBundle = await bundleWorkflowCode({
+    workflowsPath: require.resolve('./workflow'),
+    logger: new DefaultLogger('WARN'),
+  });
+  const worker = await Worker.create({
+    connection: await NativeConnection.connect({ address }),
+    taskQueue,
+    workflowBundle,
+    activities: noopActivities,
+    ...workerTuning(32),
+  });
+  const running = worker.run();
+  process.send?.('ready');
+  await running;
+}
+
+main(process.argv[2] ?? '', process.argv[3] ?? '').catch((error: unknown) => {
+  process.stderr.write(`${String(error)}\n`);
+  process.exit(1);
+});

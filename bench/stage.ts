@@ -1,0 +1,138 @@
+// Where a benchmark plays: fresh servers in a folder of their own, the worker and the API as processes, and in this process
+// the same connections for statements sent directly.
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { Client, Connection } from '@temporalio/client';
+import type { MongoClient } from 'mongodb';
+import type { Pool } from 'pg';
+import { pino } from 'pino';
+import { createActivities } from '../activities/index.js';
+import type { ActivityDependencies } from '../activities/dependencies.js';
+import { openCatalogue } from '../catalogue/index.js';
+import type { Activities } from '../domain/contracts.js';
+import { resolveSecret } from '../domain/config.js';
+import { cellName } from '../domain/ids.js';
+import { loadManifest } from '../domain/load-manifest.js';
+import { mongoUserName } from '../domain/names.js';
+import { prepareEnvironment } from '../local/environment.js';
+import { startProcesses } from '../local/processes.js';
+import { silentReport } from '../local/report.js';
+import { startStack } from '../local/stack.js';
+import type { PreparedCell } from '../tenancy/cell-registry.js';
+import { openTenantClient } from '../tenancy/mongo/tenant-client.js';
+import { ensureBundle } from '../worker/bundle.js';
+import { compose } from '../worker/compose.js';
+import { poolKey, type Servers } from './statements.js';
+
+export interface Stage {
+  readonly apiUrl: string;
+  readonly token: string;
+  readonly temporal: Client;
+  readonly temporalAddress: string;
+  readonly dependencies: ActivityDependencies;
+  readonly activities: Activities;
+  readonly cell: PreparedCell;
+  readonly servers: Servers;
+  /** Calls back with each MongoDB client that the activities here open as a tenant. */
+  onTenantClient(listener: (client: MongoClient, user: string) => void): () => void;
+  readonly environment: Record<string, string>;
+  close(): Promise<void>;
+}
+
+const POOL = 32;
+
+export async function createStage(): Promise<Stage> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'tenantry-bench-'));
+  const stack = await startStack({ dataDir: directory, persistent: false, report: silentReport });
+  const { env: local, token } = await prepareEnvironment(stack, directory, silentReport);
+  const env = {
+    ...local,
+    TENANTRY_LOG_LEVEL: 'error',
+    TENANTRY_CELL_CAPACITY_TENANTS: '1000000',
+    TENANTRY_CELL_CAPACITY_COLLECTIONS: '100000000',
+  };
+  await ensureBundle();
+  const never = new AbortController().signal;
+  const processes = await startProcesses({ dataDir: directory, env, report: silentReport, signal: never });
+
+  const catalogue = openCatalogue({
+    url: local['TENANTRY_CATALOGUE_URL'] ?? '',
+    name: 'tenantry-bench',
+    max: POOL,
+  });
+  // Recording what is sent needs the driver's events, on the side of the activities and by hand alike.
+  const monitored = { ...env, TENANTRY_CELL_MONGO_URL: `${stack.mongo.url}&monitorCommands=true` };
+  const composition = compose({
+    catalogue,
+    manifest: await loadManifest(undefined),
+    rootKey: Buffer.from(local['TENANTRY_ROOT_KEY'] ?? '', 'base64'),
+    resolveSecret: (reference) => resolveSecret(reference, monitored),
+    poolSize: POOL,
+    log: pino({ level: 'silent' }),
+  });
+  const listeners = new Set<(client: MongoClient, user: string) => void>();
+  const dependencies: ActivityDependencies = {
+    ...composition.dependencies,
+    warmClients: {
+      ...composition.dependencies.warmClients,
+      take(mongoUrl, tenantId, password) {
+        const client = composition.dependencies.warmClients.take(mongoUrl, tenantId, password);
+        for (const listener of listeners) listener(client, mongoUserName(tenantId));
+        return client;
+      },
+    },
+  };
+  const cell = await dependencies.cells.get(cellName('default'));
+  const connection = await Connection.connect({ address: stack.temporal.url });
+  return {
+    apiUrl: processes.apiUrl,
+    token: token.value,
+    temporal: new Client({ connection }),
+    temporalAddress: stack.temporal.url,
+    dependencies,
+    activities: createActivities(dependencies),
+    cell,
+    servers: serversOf(cell, catalogue.pool),
+    onTenantClient(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    environment: {
+      postgres: stack.postgres.described,
+      mongo: stack.mongo.described,
+      redis: stack.redis.described,
+      temporal: stack.temporal.described,
+      durability: 'every store syncs each commit; Temporal keeps its histories in memory',
+      mongoEnforcement: cell.cell.mongoEnforcement,
+    },
+    async close() {
+      await connection.close();
+      await composition.close();
+      await catalogue.close();
+      await processes.stop();
+      await stack.stop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** `user@database` of a pool, by its URL. */
+function connectionOf(pool: Pool): { user: string; database: string } {
+  const url = new URL(String(pool.options.connectionString));
+  return { user: decodeURIComponent(url.username), database: url.pathname.slice(1) };
+}
+
+function serversOf(cell: PreparedCell, catalogue: ActivityDependencies['catalogue']['pool']): Servers {
+  const pools = [catalogue, ...Object.values(cell.postgres)];
+  return {
+    pools: new Map(pools.map((pool) => [poolKey(connectionOf(pool)), pool])),
+    mongo: cell.mongo,
+    redis: cell.redis,
+    redisAsTenant: cell.redisAsTenant,
+    standing: new Map(cell.canary ? [[mongoUserName(cell.canary.tenantId), cell.canary.mongo]] : []),
+    passwords: new Map(),
+    openMongo: (tenantId, password) => openTenantClient(cell.mongoUrl, tenantId, password),
+  };
+}

@@ -1,0 +1,185 @@
+// MongoDB through the data plane against the raw driver: one tenant on the same number of connections, and a thousand
+// tenants over a hundred clients.
+
+import { MongoClient } from 'mongodb';
+import { cellName, newTenantId, type TenantId } from '../../domain/ids.js';
+import { mongoDatabaseName, mongoUserName } from '../../domain/names.js';
+import { newPassword } from '../../keys/sealed-secret.js';
+import supportDesk from '../../manifest/support-desk.js';
+import { mongoUrlWithoutCredentials } from '../../tenancy/cell-connections.js';
+import type { TenantCredential } from '../../tenancy/context/cell-servers.js';
+import type { TenantContext } from '../../tenancy/context/tenant-context.js';
+import { collectionLayouts } from '../../tenancy/mongo/layout.js';
+import { createScopedMongo, type ScopedMongoPool } from '../../tenancy/mongo/scoped.js';
+import { ensureTenantDatabase } from '../../tenancy/mongo/tenant-database.js';
+import { atOnce, type Benchmark, type Figure, figure, inTurn, timed } from '../harness.js';
+import { withServers } from '../servers.js';
+
+export interface MongoBenchOptions {
+  /** As an administrator. */
+  readonly mongoUrl: string;
+  readonly say: (line: string) => void;
+  readonly tenants?: number;
+  readonly clients?: number;
+  /** The tenants that get 99 % of the calls. */
+  readonly hot?: number;
+  /** Calls of each sample. */
+  readonly calls?: number;
+  readonly rounds?: number;
+}
+
+/** Callers at once, on so many connections. */
+const CALLERS = 8;
+/** In the crowd: enough that one who waits for a login does not keep the rest from being served. */
+const CROWD = 32;
+
+export async function measureMongo(options: MongoBenchOptions): Promise<Record<string, Figure>> {
+  const { mongoUrl, say, tenants = 1_000, clients = 100, hot = 80, calls = 4_000, rounds = 7 } = options;
+  const admin = new MongoClient(mongoUrl, { maxPoolSize: 8 });
+  const passwords = new Map<TenantId, TenantCredential>();
+  const layouts = collectionLayouts(supportDesk);
+  say(`making ${tenants} tenants`);
+  const ids = Array.from({ length: tenants }, newTenantId);
+  await atOnce(8, ids, async (tenantId) => {
+    const credential = { version: 1, password: newPassword() };
+    passwords.set(tenantId, credential);
+    await ensureTenantDatabase(admin, { tenantId, layouts }, credential.password);
+    await admin
+      .db(mongoDatabaseName(tenantId))
+      .collection<{ _id: string }>('transcripts')
+      .insertOne({ _id: 'one', ...DOCUMENT });
+  });
+  const open = (maxClients: number, poolSizePerClient: number): ScopedMongoPool =>
+    createScopedMongo({
+      servers: { mongoUrl: mongoUrlWithoutCredentials(mongoUrl) },
+      credentials: {
+        get(tenantId) {
+          const known = passwords.get(tenantId);
+          return known ? Promise.resolve(known) : Promise.reject(new Error('no such tenant'));
+        },
+      },
+      manifest: supportDesk,
+      maxClients,
+      poolSizePerClient,
+    });
+  const [first] = ids as [TenantId];
+  const raw = (poolSize: number): MongoClient =>
+    new MongoClient(mongoUrlWithoutCredentials(mongoUrl), {
+      auth: { username: mongoUserName(first), password: passwords.get(first)?.password ?? '' },
+      authSource: mongoDatabaseName(first),
+      authMechanism: 'SCRAM-SHA-256',
+      maxPoolSize: poolSize,
+      serverMonitoringMode: 'poll',
+    });
+  const one = { raw: raw(CALLERS), scoped: open(1, CALLERS), crowd: raw(CROWD) };
+  const many = open(clients, POOL_OF_MANY);
+  try {
+    const direct = one.raw.db(mongoDatabaseName(first)).collection<{ _id: string }>('transcripts');
+    const alone = one.crowd.db(mongoDatabaseName(first)).collection<{ _id: string }>('transcripts');
+    const scoped = one.scoped.forTenant(contextOf(first)).collection('transcripts');
+    const items = Array.from({ length: calls }, (_, call) => call);
+    const sideOf = (work: () => Promise<unknown>, callers: number) => () =>
+      timed(() => atOnce(callers, items, work));
+    const sides = {
+      raw: sideOf(() => direct.findOne({ _id: 'one' }), CALLERS),
+      scoped: sideOf(() => scoped.findOne({ _id: 'one' }), CALLERS),
+    };
+    await inTurn(1, sides);
+    say('scoped against raw');
+    const pairs = await inTurn(rounds, sides);
+    const scopedVsRaw = pairs.raw.map((time, round) => time / (pairs.scoped[round] ?? Number.NaN));
+
+    say('many tenants against one client');
+    // Its connections are there before those of the many are counted.
+    await sideOf(() => alone.findOne({ _id: 'one' }), CROWD)();
+    const watch = await watchConnections(admin, many);
+    const [warm, cold] = [ids.slice(0, hot), ids.slice(hot)];
+    let [coldCalls, failed] = [0, 0];
+    const pick = (call: number): TenantId =>
+      (call % 100 === 99 && cold.length > 0
+        ? cold[coldCalls++ % cold.length]
+        : warm[Math.floor(Math.random() * warm.length)]) as TenantId;
+    const crowd = {
+      one: sideOf(() => alone.findOne({ _id: 'one' }), CROWD),
+      many: () =>
+        timed(() =>
+          atOnce(CROWD, items, async (call) => {
+            const tenantId = pick(call);
+            const found = await many
+              .forTenant(contextOf(tenantId))
+              .collection('transcripts')
+              .findOne({ _id: 'one' });
+            if (found === null) failed++;
+          }),
+        ),
+    };
+    await inTurn(1, crowd);
+    const crowded = await inTurn(rounds, crowd);
+    const manyVsOne = crowded.one.map((time, round) => time / (crowded.many[round] ?? Number.NaN));
+    const peak = await watch.end();
+    const { connectionBound } = many.stats();
+    if (peak > connectionBound) throw new Error(`${peak} connections, and the bound is ${connectionBound}`);
+    if (failed > 0) throw new Error(`${failed} calls found nothing`);
+    return {
+      mongo_scoped_vs_raw: figure(scopedVsRaw, { is: '>=', value: 0.95 }),
+      mongo_many_vs_one: figure(manyVsOne, { is: '>=', value: 0.8 }),
+      mongo_connections_peak: figure([peak], { is: '<=', value: connectionBound }),
+      mongo_raw_per_second: figure(pairs.raw.map((time) => (calls / time) * 1_000)),
+    };
+  } finally {
+    await Promise.all([one.raw.close(), one.crowd.close(), one.scoped.close(), many.close(), admin.close()]);
+  }
+}
+
+const benchmark: Benchmark = {
+  name: 'data-plane-mongo',
+  run: (say) =>
+    withServers(['mongo'], async ({ urls, environment }) => ({
+      figures: await measureMongo({ mongoUrl: urls.mongo, say }),
+      environment,
+    })),
+};
+export default benchmark;
+
+/** With more tenants at work than callers, one call of a tenant seldom meets another. */
+const POOL_OF_MANY = 2;
+
+/** The most connections that the server had beyond those that were there at the beginning. */
+async function watchConnections(
+  admin: MongoClient,
+  pool: ScopedMongoPool,
+): Promise<{ end(): Promise<number> }> {
+  const now = async (): Promise<number> => {
+    const { connections } = await admin.db('admin').command({ serverStatus: 1 });
+    return (connections as { current: number }).current;
+  };
+  const before = await now();
+  let peak = 0;
+  const look = async (): Promise<void> => {
+    peak = Math.max(peak, (await now()) - before, pool.stats().connections);
+  };
+  const timer = setInterval(() => {
+    look().catch(() => undefined);
+  }, 100);
+  return {
+    async end() {
+      clearInterval(timer);
+      await look();
+      return peak;
+    },
+  };
+}
+
+const DOCUMENT = { conversationId: 'c1', text: 'hello', createdAt: new Date('2026-01-01T00:00:00Z') };
+
+const contextOf = (tenantId: TenantId): TenantContext => ({
+  tenantId,
+  slug: 'acme',
+  cell: cellName('default'),
+  plan: 'team',
+  mode: 'open',
+  generation: 1,
+  policyVersion: 0,
+  keyVersion: 0,
+  correlationId: 'bench',
+});

@@ -1,0 +1,141 @@
+/**
+ * Makes the roles and databases that Tenantry works with, as a PostgreSQL superuser; a DBA's work, safe to repeat
+ * and to run twice at once. Everything after it runs with far smaller rights.
+ */
+import pg from 'pg';
+import { inLockedTransaction } from './lock.js';
+
+/**
+ * The roles, least privilege each: the owner makes and changes tables; the catalogue role runs the control plane; the
+ * runtime role is the product's own, bound by row-level security; the purge role erases; the lookup role is the
+ * product's own in the catalogue, where it reads which tenants there are.
+ */
+export const ROLES = {
+  owner: 'tenantry_owner',
+  catalogue: 'tenantry_catalogue',
+  runtime: 'tenantry_runtime',
+  purge: 'tenantry_purge',
+  lookup: 'tenantry_lookup',
+} as const;
+export type RoleName = keyof typeof ROLES;
+export type RolePasswords = Readonly<Record<RoleName, string>>;
+
+export interface BootstrapOptions {
+  /** A superuser, connected to any database. */
+  readonly adminUrl: string;
+  readonly passwords: RolePasswords;
+  /** Names of the databases, which are made when they are not there. */
+  readonly controlDatabase: string;
+  readonly cellDatabase: string;
+}
+
+export async function bootstrap(options: BootstrapOptions): Promise<void> {
+  const { adminUrl, controlDatabase, cellDatabase } = options;
+  await withClient(adminUrl, async (client) => {
+    await inLockedTransaction(client, 'bootstrap', () => ensureRoles(client, options.passwords));
+    for (const database of new Set([controlDatabase, cellDatabase])) await ensureDatabase(client, database);
+  });
+  await secureDatabase(adminUrl, controlDatabase, ['catalogue', 'lookup']);
+  await secureDatabase(adminUrl, cellDatabase, ['catalogue', 'runtime', 'purge']);
+}
+
+/** The URL of the same server for another database and, when given, another role. */
+export function postgresUrl(
+  adminUrl: string,
+  database: string,
+  role?: RoleName,
+  passwords?: RolePasswords,
+): string {
+  const url = new URL(adminUrl);
+  url.pathname = `/${database}`;
+  if (role !== undefined && passwords !== undefined) {
+    url.username = ROLES[role];
+    url.password = passwords[role];
+  }
+  return url.href;
+}
+
+/**
+ * Rights on a database itself, which CREATE DATABASE ... TEMPLATE does not copy: nobody connects or makes
+ * temporary tables (which outlive a pooled tenant) but the roles named. Nor may the product's role call set_config, which
+ * in the middle of a query would make it another tenant's, or what reaches past a statement and its tenant.
+ */
+export async function secureDatabase(
+  adminUrl: string,
+  database: string,
+  roles: readonly RoleName[],
+): Promise<void> {
+  await withClient(postgresUrl(adminUrl, database), async (client) => {
+    const name = pg.escapeIdentifier(database);
+    await inLockedTransaction(client, 'bootstrap', async () => {
+      await client.query(`
+        REVOKE ALL ON DATABASE ${name} FROM PUBLIC;
+        GRANT CONNECT, CREATE ON DATABASE ${name} TO ${ROLES.owner};
+        REVOKE ALL ON SCHEMA public FROM PUBLIC;
+        CREATE SCHEMA IF NOT EXISTS tenantry AUTHORIZATION ${ROLES.owner};`);
+      await client.query(`
+        REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC;
+        GRANT EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) TO ${ROLES.owner}, ${ROLES.catalogue};
+        REVOKE EXECUTE ON FUNCTION ${[...SEEN_BY_ALL, ...PAST_A_STATEMENT].join(', ')} FROM PUBLIC;
+        GRANT EXECUTE ON FUNCTION ${PAST_A_STATEMENT.join(', ')} TO ${ROLES.owner}, ${ROLES.catalogue};
+        GRANT EXECUTE ON FUNCTION ${SEEN_BY_ALL.join(', ')} TO pg_read_all_stats;
+        GRANT EXECUTE ON FUNCTION pg_catalog.pg_cancel_backend(integer),
+          pg_catalog.pg_terminate_backend(integer, bigint) TO pg_signal_backend`);
+      for (const role of roles) await client.query(`GRANT CONNECT ON DATABASE ${name} TO ${ROLES[role]}`);
+    });
+  });
+}
+
+/** The texts of statements, with the values in them: all tenants of a product share its role, and a connection. */
+const SEEN_BY_ALL = [
+  'pg_catalog.pg_stat_get_activity(integer)',
+  'pg_catalog.pg_stat_get_backend_activity(integer)',
+  'pg_catalog.pg_prepared_statement()',
+];
+
+/** Other statements of the same role, locks that stay with the session, and large objects, which have no policies. */
+const PAST_A_STATEMENT = [
+  'pg_catalog.pg_cancel_backend(integer)',
+  'pg_catalog.pg_terminate_backend(integer, bigint)',
+  ...['lock', 'lock_shared'].flatMap((lock) =>
+    [`pg_advisory_${lock}`, `pg_try_advisory_${lock}`].flatMap((name) => [
+      `pg_catalog.${name}(bigint)`,
+      `pg_catalog.${name}(integer, integer)`,
+    ]),
+  ),
+  'pg_catalog.lo_creat(integer)',
+  'pg_catalog.lo_create(oid)',
+  'pg_catalog.lo_from_bytea(oid, bytea)',
+  'pg_catalog.lo_open(oid, integer)',
+  'pg_catalog.lo_get(oid)',
+  'pg_catalog.lo_get(oid, bigint, integer)',
+];
+
+async function ensureRoles(client: pg.ClientBase, passwords: RolePasswords): Promise<void> {
+  for (const [key, role] of Object.entries(ROLES) as [RoleName, string][]) {
+    const { rowCount } = await client.query('SELECT FROM pg_roles WHERE rolname = $1', [role]);
+    await client.query(`
+      ${rowCount === 0 ? 'CREATE' : 'ALTER'} ROLE ${role} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE
+        NOREPLICATION NOBYPASSRLS NOINHERIT PASSWORD ${pg.escapeLiteral(passwords[key])}`);
+  }
+}
+
+async function ensureDatabase(client: pg.ClientBase, database: string): Promise<void> {
+  const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [database]);
+  if (rowCount !== 0) return;
+  await client.query(`CREATE DATABASE ${pg.escapeIdentifier(database)}`).catch((error: unknown) => {
+    // Another process was first (duplicate_database, or the unique index of pg_database).
+    if (error instanceof pg.DatabaseError && (error.code === '42P04' || error.code === '23505')) return;
+    throw error;
+  });
+}
+
+async function withClient(url: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
+  const client = new pg.Client({ connectionString: url, application_name: 'tenantry-bootstrap' });
+  await client.connect();
+  try {
+    await work(client);
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,87 @@
+/** Isolation probes in the catalogue: operations of no tenant's, with a step for each cell, and whom to try as. */
+import type { Pool } from 'pg';
+import type { RecordedError } from '../domain/errors.js';
+import type { CellName, OperationId, TenantId } from '../domain/ids.js';
+import type { OperationStatus } from '../domain/operation.js';
+import type { SealedCredential } from './admission.js';
+
+/** A tenant with the newest of its passwords in each store. */
+export interface ProbedParty {
+  readonly tenantId: TenantId;
+  readonly credentials: readonly SealedCredential[];
+}
+
+export function isolationProbeRepository(pool: Pool) {
+  return {
+    /** @returns the cells to look into. Run again, it finds its own work. */
+    async begin(id: OperationId): Promise<CellName[]> {
+      await pool.query(
+        `INSERT INTO operation (id, kind, status, generation) VALUES ($1, 'isolation-probe', 'running', 1)
+         ON CONFLICT (id) DO NOTHING`,
+        [id],
+      );
+      const { rows } = await pool.query<{ name: CellName }>(
+        'SELECT name FROM cell WHERE prepared_at IS NOT NULL ORDER BY name',
+      );
+      return rows.map((row) => row.name);
+    },
+
+    /** Active tenants of a cell at random, and its canary, so that one tenant alone is tried too. */
+    async sample(cell: CellName, count: number): Promise<ProbedParty[]> {
+      const { rows } = await pool.query<{
+        tenantId: TenantId;
+        credentials: { store: 'mongo' | 'redis'; version: number; sealed: string }[];
+      }>(
+        `WITH chosen AS (
+           (SELECT id FROM tenant WHERE cell = $1 AND state = 'active' AND NOT system ORDER BY random() LIMIT $2)
+           UNION ALL
+           SELECT id FROM tenant WHERE cell = $1 AND state = 'active' AND system)
+         SELECT chosen.id AS "tenantId",
+                (SELECT jsonb_agg(jsonb_build_object('store', c.store, 'version', c.version,
+                                                     'sealed', encode(c.sealed, 'base64')))
+                   FROM credential c WHERE c.tenant_id = chosen.id
+                    AND c.version = (SELECT max(version) FROM credential
+                                      WHERE tenant_id = chosen.id AND store = c.store)) AS credentials
+           FROM chosen`,
+        [cell, count],
+      );
+      return rows.map(({ tenantId, credentials }) => ({
+        tenantId,
+        credentials: credentials.map((c) => ({ ...c, sealed: Buffer.from(c.sealed, 'base64') })),
+      }));
+    },
+
+    /** Records what was seen in a cell. */
+    async record(
+      id: OperationId,
+      cell: CellName,
+      seen: { readonly evidence: unknown } | { readonly error: RecordedError },
+    ): Promise<void> {
+      const error = 'error' in seen ? JSON.stringify(seen.error) : null;
+      await pool.query(
+        `INSERT INTO operation_step AS s (operation_id, name, status, attempts, finished_at, last_error, evidence)
+         SELECT id, $2, $3, 1, clock_timestamp(), $4, $5 FROM operation WHERE id = $1 AND status = 'running'
+         ON CONFLICT (operation_id, name) DO UPDATE SET status = $3, attempts = s.attempts + 1,
+           finished_at = clock_timestamp(), last_error = coalesce($4, s.last_error), evidence = $5`,
+        [
+          id,
+          `probe ${cell}`,
+          error === null ? 'succeeded' : 'failed',
+          error,
+          JSON.stringify('evidence' in seen ? seen.evidence : null),
+        ],
+      );
+    },
+
+    /** Run again, it changes nothing. */
+    async close(id: OperationId, error: RecordedError | null): Promise<void> {
+      const status: OperationStatus =
+        error === null ? 'succeeded' : error.code === 'CANCELLED' ? 'cancelled' : 'failed';
+      await pool.query(
+        `UPDATE operation SET status = $2, error = $3, finished_at = clock_timestamp()
+          WHERE id = $1 AND status = 'running'`,
+        [id, status, error === null ? null : JSON.stringify(error)],
+      );
+    },
+  };
+}

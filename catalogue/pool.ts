@@ -1,0 +1,77 @@
+/** Connection pools: one shape for every PostgreSQL that Tenantry talks to. */
+import { types } from 'node:util';
+import pg from 'pg';
+import { TenantryError } from '../domain/errors.js';
+import { isSystemError } from '../domain/system-error.js';
+
+export interface PoolOptions {
+  readonly url: string;
+  /** Shown in pg_stat_activity. */
+  readonly name: string;
+  readonly max: number;
+  /** Milliseconds after which the server gives up a statement. */
+  readonly statementTimeout?: number;
+}
+
+/** A pool whose idle connections may be cut by a server restart without ending the process. */
+export function createPool({ url, name, max, statementTimeout = 15_000 }: PoolOptions): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    application_name: name,
+    max,
+    connectionTimeoutMillis: 5_000,
+    idleTimeoutMillis: 30_000,
+    statement_timeout: statementTimeout,
+    // The server may hang without closing: give up a little after it should have.
+    query_timeout: statementTimeout + 2_000,
+    keepAlive: true,
+    options: '-c search_path=tenantry',
+  });
+  // The pool removes the broken client by itself; the next query connects again or fails clearly.
+  pool.on('error', () => undefined);
+  return pool;
+}
+
+/** Runs `work` in one transaction. A client whose connection broke is not given back to the pool. */
+export async function transaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect();
+  let broken: Error | undefined;
+  // Without a listener a connection that dies between two queries would end the process.
+  const onError = (error: Error): void => {
+    broken = error;
+  };
+  client.on('error', onError);
+  try {
+    await client.query('BEGIN');
+    const result = await work(client);
+    await client.query('COMMIT');
+    return result;
+  } catch (error) {
+    await client.query('ROLLBACK').catch((rollbackError: Error) => {
+      broken = rollbackError;
+    });
+    throw error;
+  } finally {
+    client.off('error', onError);
+    client.release(broken);
+  }
+}
+
+/** Whether the server could not be reached or was going down, so that the same statement may succeed later. */
+export function isPostgresOutage(error: unknown): boolean {
+  if (!types.isNativeError(error)) return false;
+  if ('errors' in error && Array.isArray(error.errors)) return error.errors.some(isPostgresOutage);
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  // Classes: 08 connection, 53 resources, 57 operator intervention (restart, cancelled); 40 serialisation, deadlock;
+  // 25006 read-only (a standby just promoted elsewhere); 55P03 lock not available.
+  if (/^(08|53|57|40)/.test(code) || code === '25006' || code === '55P03') return true;
+  if (isSystemError(error)) return true;
+  return /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable/i.test(
+    error.message,
+  );
+}
+
+/** A failure of the catalogue as an error of the table: an outage may be tried again, anything else is a bug. */
+export function catalogueError(error: unknown): unknown {
+  return isPostgresOutage(error) ? new TenantryError('CATALOGUE_UNAVAILABLE', {}, { cause: error }) : error;
+}

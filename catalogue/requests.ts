@@ -1,0 +1,89 @@
+/**
+ * What was asked, written down before anything is started: workflow histories carry only ids, and a request sent
+ * again with its Idempotency-Key finds the ids of the first.
+ */
+import { createHash } from 'node:crypto';
+import type { Pool } from 'pg';
+import { canonicalJson } from '../domain/canonical-json.js';
+import { TenantryError } from '../domain/errors.js';
+import { newOperationId, newTenantId, type OperationId, type TenantId } from '../domain/ids.js';
+import type { OperationKind } from '../domain/operation.js';
+import { transaction } from './pool.js';
+import type { Refusal } from '../domain/contracts.js';
+
+export interface Intake {
+  readonly kind: OperationKind;
+  /** The validated body; its canonical form is what two requests are compared by. */
+  readonly body: unknown;
+  readonly idempotencyKey?: string | undefined;
+}
+
+export interface IntakeResult {
+  readonly operationId: OperationId;
+  /** Undefined for a batch, whose tenants get their ids when they are admitted. */
+  readonly tenantId: TenantId | undefined;
+  /** The first answer, where this request was answered before. */
+  readonly answered: { readonly admitted: true } | { readonly refused: Refusal } | undefined;
+}
+
+interface RequestRow {
+  readonly operation_id: OperationId;
+  readonly tenant_id: TenantId | null;
+  readonly body_hash: Buffer;
+  readonly refusal: Refusal | null;
+  readonly admitted: boolean;
+}
+
+export function requestRepository(pool: Pool) {
+  return {
+    /** @throws TenantryError IDEMPOTENCY_KEY_REUSED when the key came with another body before. */
+    async intake({ kind, body, idempotencyKey }: Intake): Promise<IntakeResult> {
+      const operationId = newOperationId();
+      const tenantId = kind === 'provision' ? newTenantId() : undefined;
+      const bodyHash = sha256(canonicalJson({ kind, body }));
+      const key = idempotencyKey === undefined ? null : sha256(idempotencyKey);
+      const inserted = await pool.query({
+        name: 'request-intake',
+        text: `INSERT INTO request (operation_id, kind, tenant_id, body, idempotency_key, body_hash)
+               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (idempotency_key) DO NOTHING`,
+        values: [operationId, kind, tenantId ?? null, JSON.stringify(body), key, bodyHash],
+      });
+      if (inserted.rowCount === 1) return { operationId, tenantId, answered: undefined };
+      return earlier(pool, key, bodyHash);
+    },
+
+    /** Forgets a request that never reached Temporal, so that nothing of it is left. */
+    async forget(operationId: OperationId): Promise<void> {
+      await transaction(pool, async (client) => {
+        // First the row, then a statement with a snapshot of its own: it sees the operation that the row's holder made.
+        await client.query('SELECT FROM request WHERE operation_id = $1 FOR UPDATE', [operationId]);
+        await client.query(
+          `DELETE FROM request r WHERE r.operation_id = $1
+             AND NOT EXISTS (SELECT FROM operation o WHERE o.id = r.operation_id)`,
+          [operationId],
+        );
+      });
+    },
+  };
+}
+
+async function earlier(pool: Pool, key: Buffer | null, bodyHash: Buffer): Promise<IntakeResult> {
+  const { rows } = await pool.query<RequestRow>(
+    `SELECT r.operation_id, r.tenant_id, r.body_hash, r.refusal, o.id IS NOT NULL AS admitted
+       FROM request r LEFT JOIN operation o ON o.id = r.operation_id WHERE r.idempotency_key = $1`,
+    [key],
+  );
+  const row = rows[0];
+  // Withdrawn between the two statements: the caller may send it again.
+  if (row === undefined) throw new TenantryError('ADMISSION_TIMEOUT');
+  if (!row.body_hash.equals(bodyHash))
+    throw new TenantryError('IDEMPOTENCY_KEY_REUSED', {}, { field: 'Idempotency-Key' });
+  const answered = row.admitted
+    ? { admitted: true as const }
+    : row.refusal
+      ? { refused: row.refusal }
+      : undefined;
+  return { operationId: row.operation_id, tenantId: row.tenant_id ?? undefined, answered };
+}
+
+const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();

@@ -1,0 +1,280 @@
+/**
+ * The steps of an operation and the allocations they make. Every write is fenced: it happens only while the
+ * operation runs under the tenant's present generation, which the row lock keeps from moving meanwhile.
+ */
+import type { Pool } from 'pg';
+import { type RecordedError, TenantryError } from '../domain/errors.js';
+import type { Closed, Fence } from '../domain/contracts.js';
+import type { CellName } from '../domain/ids.js';
+import type {
+  Allocation,
+  AllocationState,
+  OperationStatus,
+  Residue,
+  StepName,
+  StoreName,
+} from '../domain/operation.js';
+import { whileUndoing } from './undo-lock.js';
+
+export interface BegunStep {
+  readonly cell: CellName;
+  readonly attempts: number;
+  /** Of every store. */
+  readonly allocations: readonly Allocation[];
+  /** The newest version for each store. */
+  readonly credentials: readonly { store: 'mongo' | 'redis'; version: number; sealed: Buffer }[];
+}
+
+export interface Undone {
+  readonly evidence: unknown;
+  /** What could not be removed. */
+  readonly residue: readonly Residue[];
+}
+
+type TakenBack = { readonly taken: boolean } | { readonly failure: unknown };
+
+interface BegunRow {
+  readonly cell: CellName;
+  readonly attempts: number;
+  readonly allocations: Allocation[] | null;
+  readonly credentials: { store: 'mongo' | 'redis'; version: number; sealed: string }[] | null;
+}
+
+// Both rows are locked: a statement that waited for a closing or an undo to commit looks at what it has left.
+const FENCED = `
+  SELECT o.id, t.id AS tenant_id, t.cell FROM operation o JOIN tenant t ON t.id = o.tenant_id
+   WHERE o.id = $1 AND t.id = $2 AND t.generation = $3 AND o.generation = $3 AND o.status = 'running'`;
+const FORWARD = `fenced AS (${FENCED} AND NOT o.undoing FOR SHARE OF o, t)`;
+// An undo may die half-way: from its beginning the ledger says of the store's things that they may be there, no more.
+const BACKWARD = `fenced AS (${FENCED} FOR NO KEY UPDATE OF o FOR SHARE OF t),
+  turned AS (UPDATE operation SET undoing = true FROM fenced WHERE operation.id = fenced.id AND NOT undoing),
+  doubted AS (UPDATE allocation a SET state = 'intended', updated_at = clock_timestamp() FROM fenced
+               WHERE a.tenant_id = fenced.tenant_id AND $4 = 'undo-' || a.store
+                 AND a.state IN ('created', 'verified'))`;
+const namesOf = (residue: readonly Residue[]): string[] =>
+  residue.map(({ store, kind, name }) => `${store}/${kind}/${name}`);
+const isUndo = (step: StepName): boolean => step.startsWith('undo-');
+
+export function stepRepository(pool: Pool) {
+  const fenced = async <Row extends object>(
+    name: string,
+    sql: string,
+    fence: Fence,
+    step: StepName,
+    values: unknown[],
+  ): Promise<Row> => {
+    const { rows } = await pool.query<Row>({
+      name: isUndo(step) ? `${name}-undo` : name,
+      text: `WITH ${isUndo(step) ? BACKWARD : FORWARD}, ${sql}`,
+      values: [fence.operationId, fence.tenantId, fence.generation, step, ...values],
+    });
+    const row = rows[0];
+    if (row === undefined) throw new TenantryError('STALE_GENERATION');
+    return row;
+  };
+
+  return {
+    /** @throws TenantryError STALE_GENERATION when another operation has taken over. */
+    async begin(fence: Fence, step: StepName): Promise<BegunStep> {
+      const row = await fenced<BegunRow>(
+        'step-begin',
+        `step AS (
+           INSERT INTO operation_step (operation_id, name, status, attempts)
+           SELECT id, $4, 'running', 1 FROM fenced
+           ON CONFLICT (operation_id, name) DO UPDATE
+             SET status = 'running', attempts = operation_step.attempts + 1, finished_at = NULL
+           RETURNING attempts)
+         SELECT fenced.cell, step.attempts,
+           (SELECT jsonb_agg(jsonb_build_object('store', store, 'kind', kind, 'name', name, 'state', state,
+                     'specHash', spec_hash, 'generation', generation))
+              FROM allocation WHERE tenant_id = $2) AS allocations,
+           (SELECT jsonb_agg(jsonb_build_object('store', c.store, 'version', c.version,
+                     'sealed', encode(c.sealed, 'base64')))
+              FROM credential c WHERE c.tenant_id = $2
+               AND c.version = (SELECT max(version) FROM credential WHERE tenant_id = $2 AND store = c.store)
+           ) AS credentials
+         FROM fenced, step`,
+        fence,
+        step,
+        [],
+      );
+      return {
+        cell: row.cell,
+        attempts: row.attempts,
+        allocations: row.allocations ?? [],
+        credentials: (row.credentials ?? []).map((c) => ({ ...c, sealed: Buffer.from(c.sealed, 'base64') })),
+      };
+    },
+
+    /** Records that a step is done and what state that gives the allocations of these stores. */
+    async finish(
+      fence: Fence,
+      step: StepName,
+      result: { evidence: unknown; allocations: AllocationState; stores: readonly StoreName[] },
+    ): Promise<void> {
+      await fenced(
+        'step-finish',
+        `step AS (UPDATE operation_step SET status = 'succeeded', finished_at = clock_timestamp(), evidence = $5
+                   FROM fenced WHERE operation_id = fenced.id AND name = $4),
+         ledger AS (UPDATE allocation a SET state = $6, updated_at = clock_timestamp()
+                     FROM fenced WHERE a.tenant_id = fenced.tenant_id AND a.store = ANY ($7))
+         SELECT id FROM fenced`,
+        fence,
+        step,
+        [JSON.stringify(result.evidence ?? null), result.allocations, result.stores],
+      );
+    },
+
+    /** Records why an attempt failed. Best effort by its caller: the next attempt or the close says it again. */
+    async fail(fence: Fence, step: StepName, error: RecordedError): Promise<void> {
+      await fenced(
+        'step-fail',
+        `step AS (UPDATE operation_step SET status = 'failed', finished_at = clock_timestamp(), last_error = $5
+                   FROM fenced WHERE operation_id = fenced.id AND name = $4)
+         SELECT id FROM fenced`,
+        fence,
+        step,
+        [JSON.stringify(error)],
+      );
+    },
+
+    /**
+     * Runs an undo and records what it leaves, also when its run has been given up and closed meanwhile: what it saw is
+     * still so, as no retry was admitted.
+     * @throws TenantryError STALE_GENERATION, before `work`, when the operation is over or another attempt runs.
+     */
+    async undo<T extends Undone>(
+      fence: Fence,
+      step: StepName,
+      stores: readonly StoreName[],
+      work: () => Promise<T>,
+    ): Promise<T> {
+      const values = [fence.operationId, fence.tenantId, fence.generation];
+      return whileUndoing(pool, fence.operationId, async (client) => {
+        const { rowCount } = await client.query(FENCED, values);
+        if (rowCount === 0) throw new TenantryError('STALE_GENERATION');
+        const undone = await work();
+        await client.query(
+          `WITH step AS (UPDATE operation_step SET status = 'succeeded', finished_at = clock_timestamp(), evidence = $3
+                          WHERE operation_id = $1 AND name = $2)
+           UPDATE allocation SET state = 'released', updated_at = clock_timestamp()
+            WHERE tenant_id = $4 AND store = ANY ($5) AND NOT (store || '/' || kind || '/' || name = ANY ($6))`,
+          [
+            fence.operationId,
+            step,
+            JSON.stringify(undone.evidence ?? null),
+            fence.tenantId,
+            stores,
+            namesOf(undone.residue),
+          ],
+        );
+        await client.query(
+          `UPDATE operation SET residue = coalesce((
+              SELECT jsonb_agg(item) FROM jsonb_array_elements(residue) item
+               WHERE EXISTS (SELECT FROM allocation WHERE tenant_id = $2 AND state <> 'released'
+                              AND store = item ->> 'store' AND kind = item ->> 'kind' AND name = item ->> 'name')), '[]')
+            WHERE id = $1 AND status <> 'running'`,
+          [fence.operationId, fence.tenantId],
+        );
+        return undone;
+      });
+    },
+
+    /**
+     * Runs `work`, which takes back what an overtaken run of a step made, unless the tenant is being made anew or is
+     * active: then it is theirs.
+     * @returns whether it was run
+     */
+    async takeBack(
+      fence: Fence,
+      stores: readonly StoreName[],
+      work: () => Promise<unknown>,
+    ): Promise<boolean> {
+      const outcome = await whileUndoing(pool, fence.operationId, async (client): Promise<TakenBack> => {
+        const { rowCount } = await client.query(
+          `SELECT FROM operation o JOIN tenant t ON t.id = o.tenant_id
+            WHERE o.id = $1 AND t.id = $2 AND (o.undoing OR t.state = 'failed')`,
+          [fence.operationId, fence.tenantId],
+        );
+        if (rowCount === 0) return { taken: false };
+        try {
+          await work();
+          return { taken: true };
+        } catch (failure) {
+          // What may be there again must be in the ledger, for the next retry or purge to find.
+          await client.query(
+            `UPDATE allocation SET state = 'intended', updated_at = clock_timestamp()
+              WHERE tenant_id = $1 AND store = ANY ($2) AND state = 'released'`,
+            [fence.tenantId, stores],
+          );
+          return { failure };
+        }
+      });
+      if ('failure' in outcome) throw outcome.failure;
+      return outcome.taken;
+    },
+
+    /** provisioning -> active, once every allocation was verified. Run again, it finds its own work. */
+    async activate(fence: Fence): Promise<void> {
+      const values = [fence.operationId, fence.tenantId, fence.generation];
+      const { rowCount } = await pool.query({
+        name: 'step-activate',
+        text: `WITH op AS (
+                 UPDATE operation SET status = 'succeeded', finished_at = clock_timestamp()
+                  WHERE id = $1 AND status = 'running' AND generation = $3 AND NOT undoing
+                    AND NOT EXISTS (SELECT FROM allocation WHERE tenant_id = $2 AND state <> 'verified')
+                    AND EXISTS (SELECT FROM tenant WHERE id = $2 AND state = 'provisioning' AND generation = $3)
+                  RETURNING id),
+               moved AS (
+                 UPDATE tenant SET state = 'active', updated_at = clock_timestamp()
+                   FROM op WHERE tenant.id = $2 AND generation = $3 AND state = 'provisioning' RETURNING tenant.id),
+               step AS (
+                 INSERT INTO operation_step (operation_id, name, status, attempts, finished_at)
+                 SELECT id, 'activate', 'succeeded', 1, clock_timestamp() FROM op
+                 ON CONFLICT (operation_id, name) DO UPDATE SET status = 'succeeded',
+                   attempts = operation_step.attempts + 1, finished_at = clock_timestamp())
+               SELECT id FROM moved`,
+        values,
+      });
+      if (rowCount === 1) return;
+      // A statement of its own: the one above does not see what a twin committed while it waited for it.
+      const earlier = await pool.query(
+        `SELECT FROM operation WHERE id = $1 AND tenant_id = $2 AND generation = $3 AND status = 'succeeded'`,
+        values,
+      );
+      if (earlier.rowCount === 0) throw new TenantryError('STALE_GENERATION');
+    },
+
+    /**
+     * Ends an operation that did not succeed: provisioning -> failed. What the ledger still knows as existing is its
+     * residue. Run again, or too late, it changes nothing and says how the operation ended.
+     */
+    async close(
+      fence: Fence,
+      end: { status: Extract<OperationStatus, 'failed' | 'cancelled'>; error: RecordedError },
+    ): Promise<Closed> {
+      const { rows } = await pool.query<Closed>(
+        `WITH left_over AS (
+           SELECT coalesce(jsonb_agg(jsonb_build_object('store', store, 'kind', kind, 'name', name,
+                    'reason', 'the undo could not remove it')), '[]') AS residue
+             FROM allocation WHERE tenant_id = $2 AND state <> 'released'),
+         op AS (
+           UPDATE operation SET status = $4, error = $5, residue = left_over.residue, finished_at = clock_timestamp()
+             FROM left_over WHERE id = $1 AND status = 'running' AND generation = $3
+           RETURNING status, operation.residue),
+         moved AS (
+           UPDATE tenant SET state = 'failed', updated_at = clock_timestamp()
+             FROM op WHERE tenant.id = $2 AND generation = $3 AND state = 'provisioning')
+         SELECT status, residue FROM op`,
+        [fence.operationId, fence.tenantId, fence.generation, end.status, JSON.stringify(end.error)],
+      );
+      if (rows[0] !== undefined) return rows[0];
+      const earlier = await pool.query<Closed>(
+        `SELECT status, residue FROM operation WHERE id = $1 AND tenant_id = $2 AND generation = $3`,
+        [fence.operationId, fence.tenantId, fence.generation],
+      );
+      if (earlier.rows[0] === undefined) throw new TenantryError('STALE_GENERATION');
+      return earlier.rows[0];
+    },
+  };
+}

@@ -1,0 +1,17 @@
+/** Real servers, started once for all files by the global set-up; each test has its own databases and task queue. */
+module.exports = {
+  testEnvironment: 'node',
+  testMatch: ['<rootDir>/test/**/*.test.ts'],
+  transform: {
+    '^.+\\.ts$': [
+      '@swc/jest',
+      { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, sourceMaps: 'inline' },
+    ],
+  },
+  moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
+  globalSetup: '<rootDir>/dist/test/support/global-setup.js',
+  globalTeardown: '<rootDir>/dist/test/support/global-teardown.js',
+  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.tenantry/'],
+  maxWorkers: 2,
+  testTimeout: 60_000,
+};

@@ -1,0 +1,92 @@
+/**
+ * The control plane's connections to the servers of each cell, opened when first needed and kept. The product's own
+ * connections, which are a tenant's and not the control plane's, are elsewhere.
+ */
+import { Redis } from 'ioredis';
+import { MongoClient } from 'mongodb';
+import type { Pool } from 'pg';
+import type { Cell } from '../catalogue/cells.js';
+import { createPool } from '../catalogue/pool.js';
+
+export interface CellConnections {
+  readonly cell: Cell;
+  /** One pool for each role: a statement runs with the least rights that it needs. */
+  readonly postgres: {
+    readonly owner: Pool;
+    readonly control: Pool;
+    readonly runtime: Pool;
+    readonly purge: Pool;
+  };
+  readonly mongo: MongoClient;
+  /** Where the cell's MongoDB is, without the credentials: tenants connect with their own. */
+  readonly mongoUrl: string;
+  readonly redis: Redis;
+  /** Its user changes with each borrow: commands as a tenant, sent behind that tenant's AUTH in one pipeline. */
+  readonly redisAsTenant: Redis;
+  close(): Promise<void>;
+}
+
+export interface ConnectOptions {
+  readonly resolveSecret: (reference: string) => string;
+  /** Connections in each of the busy pools. */
+  readonly poolSize: number;
+}
+
+export function connectCell(cell: Cell, { resolveSecret, poolSize }: ConnectOptions): CellConnections {
+  const pool = (role: string, reference: string, max: number): Pool =>
+    createPool({ url: resolveSecret(reference), name: `tenantry-${role}`, max });
+  const postgres = {
+    owner: pool('owner', cell.postgresOwner, 2),
+    control: pool('control', cell.postgresControl, poolSize),
+    runtime: pool('probe', cell.postgresRuntime, poolSize),
+    purge: pool('purge', cell.postgresPurge, 2),
+  };
+  const mongoUrl = resolveSecret(cell.mongo);
+  const mongo = new MongoClient(mongoUrl, {
+    appName: 'tenantry',
+    maxPoolSize: poolSize,
+    connectTimeoutMS: 5_000,
+    serverSelectionTimeoutMS: 5_000,
+    socketTimeoutMS: 20_000,
+    // A user or collection that a fail-over could lose would be one that the ledger wrongly calls created.
+    writeConcern: { w: 'majority', journal: true },
+  });
+  const redisUrl = resolveSecret(cell.redis);
+  const redis = openRedis(redisUrl, 'tenantry');
+  const redisAsTenant = openRedis(redisUrl, 'tenantry-probe');
+  return {
+    cell,
+    postgres,
+    mongo,
+    mongoUrl: mongoUrlWithoutCredentials(mongoUrl),
+    redis,
+    redisAsTenant,
+    async close() {
+      redis.disconnect();
+      redisAsTenant.disconnect();
+      await Promise.all([...Object.values(postgres).map((p) => p.end()), mongo.close()]);
+    },
+  };
+}
+
+function openRedis(url: string, name: string): Redis {
+  const redis = new Redis(url, {
+    connectionName: name,
+    connectTimeout: 5_000,
+    commandTimeout: 10_000,
+    maxRetriesPerRequest: 1,
+    retryStrategy: (times) => Math.min(50 * times, 1_000),
+    // Sub-millisecond replies matter more than fewer packets.
+    noDelay: true,
+  });
+  // Without a listener ioredis prints to the console; a failed command says it to its caller.
+  redis.on('error', () => undefined);
+  return redis;
+}
+
+/** The server alone: a tenant logs in with its own name. */
+export function mongoUrlWithoutCredentials(url: string): string {
+  const bare = url.replace(/^(mongodb(?:\+srv)?:\/\/)[^@/]*@/, '$1');
+  // Behind the host, as in appName=a@b: without a login the driver would take what is before it for one.
+  return bare.replaceAll('@', '%40');
+}

@@ -1,0 +1,163 @@
+/**
+ * The cells of this process, each prepared at first contact: the product's tables are there, what MongoDB enforces
+ * was tried, the canary lives, Redis knows its users. Preparing is safe to repeat, so every worker does it.
+ */
+import { setTimeout as wait } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { Blueprint } from '../catalogue/admission.js';
+import type { Cell, EnforcementTrial } from '../catalogue/cells.js';
+import type { Catalogue } from '../catalogue/index.js';
+import { TenantryError } from '../domain/errors.js';
+import type { CellName } from '../domain/ids.js';
+import type { Manifest } from '../domain/manifest.js';
+import { settled } from '../domain/settled.js';
+import type { ContextKey } from '../keys/context-key.js';
+import type { SecretBox } from '../keys/sealed-secret.js';
+import { type Canary, ensureCanary } from './canary.js';
+import { type CellConnections, connectCell } from './cell-connections.js';
+import { tryEnforcement } from './mongo/enforcement.js';
+import type { CollectionLayout } from './mongo/layout.js';
+import { adoptTables } from './postgres/adoption.js';
+import { type SwitchTo, switchByToken, switchTo } from './postgres/context-sql.js';
+import { ensureProductSchema } from './postgres/product-schema.js';
+import { installContextKeys, signToken } from './postgres/token.js';
+import { type Reconciled, reconcileNamespaces } from './redis/reconcile.js';
+import { inStore } from './store-error.js';
+
+export interface PreparedCell extends CellConnections {
+  /** Undefined where the MongoDB server did not earn tenants. */
+  readonly canary: Canary | undefined;
+  /** How a probe becomes a tenant in the cell's PostgreSQL. */
+  readonly switchTo: SwitchTo;
+}
+
+export interface CellRegistryOptions {
+  readonly catalogue: Catalogue;
+  readonly manifest: Manifest;
+  readonly layouts: readonly CollectionLayout[];
+  readonly blueprint: Blueprint;
+  readonly secrets: SecretBox;
+  /** Those to be valid in a cell, oldest first. */
+  readonly contextKeys: (cell: CellName) => readonly ContextKey[];
+  readonly resolveSecret: (reference: string) => string;
+  readonly poolSize: number;
+  readonly log: Logger;
+}
+
+export interface CellRegistry {
+  /** @throws TenantryError UNKNOWN_CELL, or a store's error when it cannot be prepared now; asking again tries again. */
+  get(name: CellName): Promise<PreparedCell>;
+  close(): Promise<void>;
+}
+
+export function createCellRegistry(options: CellRegistryOptions): CellRegistry {
+  const open = new Map<CellName, Promise<PreparedCell>>();
+  return {
+    get(name) {
+      const known = open.get(name);
+      if (known !== undefined) return known;
+      const prepared = prepare(options, name);
+      open.set(name, prepared);
+      prepared.catch(() => open.delete(name));
+      return prepared;
+    },
+    async close() {
+      for (const settled of await Promise.allSettled(open.values())) {
+        if (settled.status === 'fulfilled') await closeAll(settled.value);
+      }
+    },
+  };
+}
+
+/** Whether a cell with this trial takes tenants. */
+export const earnsTenants = (cell: Pick<Cell, 'mongoEnforcement'>, trial: EnforcementTrial): boolean =>
+  cell.mongoEnforcement === 'guard' || trial.notRefused.length === 0;
+
+async function prepare(options: CellRegistryOptions, name: CellName): Promise<PreparedCell> {
+  const { catalogue, log } = options;
+  const cell = await catalogue.cells.find(name);
+  if (cell === undefined) throw new TenantryError('UNKNOWN_CELL', { cell: name });
+  const connections = connectCell(cell, options);
+  try {
+    const [, trial] = await settled([
+      inStore('postgres', ensureTables(connections, options)),
+      inStore('mongo', tryEnforcement(connections.mongo, connections.mongoUrl)),
+      inStore('redis', keepNamespaces(options, connections)),
+    ]);
+    const canary = earnsTenants(cell, trial) ? await ensureCanary(options, connections) : undefined;
+    await catalogue.cells.prepared(name, trial);
+    if (trial.notRefused.length > 0)
+      log.warn(
+        { cell: name, mode: cell.mongoEnforcement, notRefused: trial.notRefused },
+        'MongoDB does not isolate',
+      );
+    return { ...connections, cell: { ...cell, trial }, canary, switchTo: probesAs(options, name) };
+  } catch (error) {
+    await connections.close();
+    throw error;
+  }
+}
+
+/** A minute: such a token stands in the text of a statement, and its probe is one round trip. */
+const PROBE_TOKEN_MS = 60_000;
+
+function probesAs({ manifest, contextKeys }: CellRegistryOptions, cell: CellName): SwitchTo {
+  if (!manifest.postgres.hardened) return switchTo;
+  const newest = contextKeys(cell).at(-1);
+  if (newest === undefined) throw new TypeError('hardened mode needs a context key');
+  return switchByToken((tenant) => signToken(tenant, newest, new Date(Date.now() + PROBE_TOKEN_MS)));
+}
+
+async function ensureTables(
+  { cell, postgres }: CellConnections,
+  { manifest, contextKeys }: CellRegistryOptions,
+): Promise<void> {
+  const client = await postgres.owner.connect();
+  try {
+    await adoptTables(client, manifest);
+    await ensureProductSchema(client, manifest);
+  } finally {
+    client.release();
+  }
+  // Whether or not they are asked for yet, so that a cell can be hardened under a product at work.
+  await installContextKeys(postgres.owner, contextKeys(cell.name));
+}
+
+/** Makes users and markers, and makes them again whenever Redis comes back, for then it has forgotten them. */
+async function keepNamespaces(
+  { catalogue, secrets, log }: CellRegistryOptions,
+  { cell, redis }: CellConnections,
+): Promise<void> {
+  const reconcile = async (): Promise<Reconciled> => {
+    const done = await reconcileNamespaces(catalogue, secrets, redis, cell.name);
+    if (done.foreign > 0)
+      log.error(
+        { cell: cell.name, foreign: done.foreign },
+        'namespaces of Redis are marked by somebody else',
+      );
+    return done;
+  };
+  let latest = 0;
+  const remake = async (): Promise<void> => {
+    const mine = ++latest;
+    const isWanted = (): boolean => mine === latest && redis.status === 'ready';
+    // Again and again: the catalogue, which says them, may be coming back from the same outage.
+    for (let pause = 100; isWanted(); pause = Math.min(pause * 2, 10_000)) {
+      try {
+        const done = await reconcile();
+        return log.info({ cell: cell.name, ...done }, 'Redis is back; its users and markers were made again');
+      } catch (error) {
+        log.warn({ err: error, cell: cell.name, pause }, 'the users of Redis are not made again yet');
+        await wait(pause, undefined, { ref: false });
+      }
+    }
+  };
+  // Connected first, so that what is heard from here on is that it came back.
+  await redis.ping();
+  redis.on('ready', () => void remake());
+  await reconcile();
+}
+
+async function closeAll(cell: PreparedCell): Promise<void> {
+  await Promise.all([cell.canary?.mongo.close(), cell.close()]);
+}

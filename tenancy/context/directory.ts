@@ -1,0 +1,171 @@
+/**
+ * Which tenants there are, kept in memory. A change is heard of by a notification of the catalogue, within
+ * milliseconds; what bounds staleness is time: no answer is older than `maxStalenessMs`, whether notifications arrive or
+ * not. When the catalogue is away what is younger than that goes on working and all else fails.
+ */
+import { LRUCache } from 'lru-cache';
+import type { Pool } from 'pg';
+import type { Logger } from 'pino';
+import { TenantryError } from '../../domain/errors.js';
+import { isUuid, type TenantId } from '../../domain/ids.js';
+import { listen } from './listener.js';
+import { createLookups, type Answer, type TenantEntry, type TenantKey } from './lookups.js';
+
+export type { TenantEntry, TenantKey } from './lookups.js';
+
+export interface DirectoryOptions {
+  /** The control database as the lookup role: for statements. */
+  readonly pool: Pool;
+  /** The same, for the listener's own connection. */
+  readonly url: string;
+  readonly log: Logger;
+  /** No answer is older. Milliseconds. */
+  readonly maxStalenessMs?: number;
+  /** For how long it is remembered that there is no such tenant, or that it is not ready. Milliseconds. */
+  readonly negativeMs?: number;
+  /** Tenants that are kept; beyond it the one that was used longest ago goes. */
+  readonly maxTenants?: number;
+  /** Unknown names that are kept. */
+  readonly maxUnknown?: number;
+}
+
+export interface Directory {
+  /**
+   * What memory has, if it is young enough: a tenant, null where it is known that there is none, or undefined when the
+   * catalogue must be asked.
+   */
+  peek(key: TenantKey): TenantEntry | null | undefined;
+  /** @throws TenantryError CATALOGUE_UNAVAILABLE */
+  find(key: TenantKey): Promise<TenantEntry | undefined>;
+  /** Calls back with each tenant that has changed, or undefined when any may have. */
+  onChange(listener: (tenantId: TenantId | undefined) => void): void;
+  /** Whether changes are heard of at once; if not, they are within the bound. */
+  isListening(): boolean;
+  readonly listening: Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A key for whatever text came from outside, or undefined when it can be no tenant's. */
+export function keyOf(idOrSlug: string): TenantKey | undefined {
+  return isUuid(idOrSlug) ? `id:${idOrSlug}` : slugKey(idOrSlug);
+}
+
+export function slugKey(slug: string): TenantKey | undefined {
+  return SLUG.test(slug) ? `slug:${slug}` : undefined;
+}
+
+const SLUG = /^[a-z0-9][a-z0-9-]{0,62}$/;
+const DEFAULTS = { maxStalenessMs: 5_000, negativeMs: 1_000, maxTenants: 10_000, maxUnknown: 10_000 };
+/** States that a tenant leaves without a notification. */
+const PASSING = new Set(['pending', 'provisioning', 'failed']);
+
+interface Kept {
+  readonly entry: TenantEntry | null;
+  readonly idKey: TenantKey;
+  readonly until: number;
+  /** From then on it is asked again in the background, when used. */
+  readonly refreshAt: number;
+}
+
+export function createDirectory(options: DirectoryOptions): Directory {
+  const { pool, url, log, maxStalenessMs, negativeMs, maxTenants, maxUnknown } = { ...DEFAULTS, ...options };
+  const lookups = createLookups(pool);
+  const byKey = new LRUCache<TenantKey, Kept>({ max: 2 * maxTenants });
+  const unknown = new LRUCache<TenantKey, Kept>({ max: maxUnknown });
+  const flights = new Map<TenantKey, Flight>();
+  const listeners = new Set<(tenantId: TenantId | undefined) => void>();
+
+  const forget = (id: string | undefined): void => {
+    if (id === undefined) byKey.clear();
+    else {
+      const kept = byKey.peek(`id:${id}`);
+      byKey.delete(`id:${id}`);
+      if (kept?.entry) byKey.delete(`slug:${kept.entry.slug}`);
+    }
+    // What is being read may have been read before the change.
+    for (const flight of flights.values()) {
+      if (id === undefined) flight.all = true;
+      else flight.changed.add(id);
+    }
+    for (const listener of listeners) listener(id as TenantId | undefined);
+  };
+
+  const keep = (key: TenantKey, { entry, askedAt }: Answer, flight: Flight): void => {
+    if (flight.all || (entry !== undefined && flight.changed.has(entry.tenantId))) return;
+    const age = entry === undefined || PASSING.has(entry.state) ? negativeMs : maxStalenessMs;
+    const life = Math.min(age, maxStalenessMs);
+    const kept: Kept = {
+      entry: entry ?? null,
+      idKey: entry === undefined ? key : `id:${entry.tenantId}`,
+      until: askedAt + life,
+      refreshAt: askedAt + life / 2,
+    };
+    if (entry === undefined) {
+      unknown.set(key, kept);
+      byKey.delete(key);
+      return;
+    }
+    // The id last, here and when used: it stays longer than the slug, which forgetting finds by it.
+    byKey.set(`slug:${entry.slug}`, kept);
+    byKey.set(kept.idKey, kept);
+    unknown.delete(`id:${entry.tenantId}`);
+    unknown.delete(`slug:${entry.slug}`);
+  };
+
+  const ask = (key: TenantKey): Promise<TenantEntry | undefined> => {
+    const running = flights.get(key);
+    if (running !== undefined && !running.all && running.changed.size === 0) return running.promise;
+    const flight: Flight = { all: false, changed: new Set(), promise: Promise.resolve(undefined) };
+    flight.promise = lookups
+      .ask(key)
+      .then((answer) => {
+        keep(key, answer, flight);
+        if (performance.now() - answer.askedAt > maxStalenessMs)
+          throw new TenantryError('CATALOGUE_UNAVAILABLE');
+        return answer.entry;
+      })
+      .finally(() => {
+        if (flights.get(key) === flight) flights.delete(key);
+      });
+    flights.set(key, flight);
+    return flight.promise;
+  };
+
+  const peek = (key: TenantKey): TenantEntry | null | undefined => {
+    const kept = byKey.get(key) ?? unknown.get(key);
+    if (kept === undefined) return undefined;
+    if (kept.idKey !== key) byKey.get(kept.idKey);
+    const now = performance.now();
+    if (now >= kept.until) return undefined;
+    // A tenant in use never waits for the catalogue. It may be away: then this goes on until the bound.
+    if (kept.entry !== null && now >= kept.refreshAt && !flights.has(key)) ask(key).catch(() => undefined);
+    return kept.entry;
+  };
+
+  const listener = listen({
+    url,
+    heartbeatMs: Math.max(Math.floor(maxStalenessMs / 2), 250),
+    onChange: forget,
+    onConnected: () => forget(undefined),
+    onLost: (error) =>
+      log.warn({ err: error }, 'changes of tenants are not heard of until the catalogue is back'),
+  });
+  return {
+    peek,
+    async find(key) {
+      const known = peek(key);
+      return known === undefined ? ask(key) : (known ?? undefined);
+    },
+    onChange: (heard) => void listeners.add(heard),
+    isListening: listener.isListening,
+    listening: listener.ready,
+    close: () => listener.close(),
+  };
+}
+
+interface Flight {
+  promise: Promise<TenantEntry | undefined>;
+  /** Any tenant may have changed since it began. */
+  all: boolean;
+  readonly changed: Set<string>;
+}

@@ -1,0 +1,109 @@
+/**
+ * Hears which tenants have changed, on a connection of its own (LISTEN holds one for itself; a pooler in transaction
+ * mode cannot carry it). What was missed while it was away is unknown, so each connecting is told as well.
+ */
+import pg from 'pg';
+
+const CHANNEL = 'tenantry_tenant';
+
+export interface ListenerOptions {
+  readonly url: string;
+  /** Milliseconds between questions to the server whether it is still there; a silent break is found by them. */
+  readonly heartbeatMs: number;
+  /** With the tenant's id. */
+  readonly onChange: (tenantId: string) => void;
+  /** Listening (again): whatever was read before may have changed unheard. */
+  readonly onConnected: () => void;
+  readonly onLost: (error: unknown) => void;
+}
+
+export interface Listener {
+  isListening(): boolean;
+  /** Resolves when it listens for the first time. */
+  readonly ready: Promise<void>;
+  close(): Promise<void>;
+}
+
+export function listen(options: ListenerOptions): Listener {
+  let closed = false;
+  let listening = false;
+  let current: pg.Client | undefined;
+  let pause = FIRST_PAUSE;
+  let timer: NodeJS.Timeout | undefined;
+  let attempt = Promise.resolve();
+  const { promise: ready, resolve: isReady } = withResolvers();
+
+  const connect = async (): Promise<void> => {
+    const client = new pg.Client({
+      connectionString: options.url,
+      application_name: 'tenantry-listener',
+      connectionTimeoutMillis: 5_000,
+      query_timeout: Math.max(options.heartbeatMs, 1_000),
+      keepAlive: true,
+    });
+    current = client;
+    const lost = (error: unknown): void => {
+      if (current !== client) return;
+      current = undefined;
+      listening = false;
+      clearTimeout(timer);
+      void end(client);
+      if (closed) return;
+      options.onLost(error);
+      timer = setTimeout(() => {
+        attempt = connect();
+      }, pause).unref();
+      pause = Math.min(pause * 2, LAST_PAUSE);
+    };
+    client.on('error', lost);
+    client.on('end', () => lost(new Error('the connection ended')));
+    client.on('notification', ({ payload }) => {
+      if (payload !== undefined) options.onChange(payload);
+    });
+    try {
+      await client.connect();
+      await client.query(`LISTEN ${CHANNEL}`);
+      if (current !== client || closed) return;
+      listening = true;
+      pause = FIRST_PAUSE;
+      options.onConnected();
+      isReady();
+      const beat = (): void => {
+        timer = setTimeout(() => void client.query('SELECT').then(beat, lost), options.heartbeatMs).unref();
+      };
+      beat();
+    } catch (error) {
+      lost(error);
+    }
+  };
+  attempt = connect();
+  return {
+    isListening: () => listening,
+    ready,
+    async close() {
+      closed = true;
+      clearTimeout(timer);
+      // A client that is still connecting cannot be ended: it comes or gives up first.
+      await attempt;
+      const client = current;
+      current = undefined;
+      listening = false;
+      if (client !== undefined) await end(client);
+      isReady();
+    },
+  };
+}
+
+/** A connection that is broken cannot be ended well, and need not be. */
+const end = (client: pg.Client): Promise<void> => client.end().catch(() => undefined);
+
+const FIRST_PAUSE = 50;
+const LAST_PAUSE = 2_000;
+
+function withResolvers(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = (): void => undefined;
+  const promise = new Promise<void>((resolved) => {
+    resolve = resolved;
+  });
+  return { promise, resolve };
+}

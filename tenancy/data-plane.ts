@@ -1,0 +1,235 @@
+/**
+ * The data plane of a product's process: finds tenants, enters them, hands their context on. One for each process,
+ * opened at its start and closed at its end.
+ */
+import { randomUUID } from 'node:crypto';
+import type { RequestHandler } from 'express';
+import type { Logger } from 'pino';
+import { createPool } from '../catalogue/pool.js';
+import { TenantryError } from '../domain/errors.js';
+import type { CellName, OperationId } from '../domain/ids.js';
+import { createLogger } from '../domain/log.js';
+import { type ContextKey, contextKeySource } from '../keys/context-key.js';
+import { createSecretBox } from '../keys/sealed-secret.js';
+import { accessOf } from './context/access.js';
+import type { CellServers, TenantCredentials } from './context/cell-servers.js';
+import { readCell } from './context/cells.js';
+import { createCredentials } from './context/credentials.js';
+import {
+  createDirectory,
+  type Directory,
+  type DirectoryOptions,
+  keyOf,
+  type TenantEntry,
+} from './context/directory.js';
+import { type CellStores, type Circumstances, EnteredTenant } from './context/entered-tenant.js';
+import { asPlatform, logPlatformAccess, type OnPlatformAccess } from './context/platform.js';
+import { type Claims, claimsOf, createSigner, type Signer, type SigningKeys } from './context/snapshot.js';
+import {
+  currentTenant,
+  enterTenant,
+  findCurrentTenant,
+  outsideTenants,
+  type Principal,
+  type Tenant,
+} from './context/tenant-context.js';
+import { createTenancy, type TenancyOptions } from './express/tenancy.js';
+import type { AskAccess } from './mongo/statement-runner.js';
+
+export interface TenantryOptions {
+  /** The control database as the lookup role; reached directly, since a pooler in transaction mode cannot LISTEN. */
+  readonly catalogueUrl: string;
+  /** 32 bytes: opens the tenants' passwords, and the cells' context keys are derived from it. */
+  readonly rootKey: Buffer;
+  /** Hardened mode: the id of the context key to sign with, asked at each signing; one that the worker has installed. */
+  readonly contextKeyId?: () => number;
+  /** Signs contexts that are handed on; the same in all processes that hand them to each other. */
+  readonly signingKeys: SigningKeys;
+  /** What a cell's references (`env:NAME`, `file:/path`) stand for in this process. */
+  readonly resolveSecret: (reference: string) => string;
+  /** Opens the stores of a cell, when a tenant in it is first entered. */
+  readonly stores: (
+    cell: CellServers,
+    credentials: TenantCredentials,
+    contextKey: () => ContextKey,
+    askAccess: AskAccess,
+  ) => CellStores;
+  readonly directory?: Pick<DirectoryOptions, 'maxStalenessMs' | 'negativeMs' | 'maxTenants' | 'maxUnknown'>;
+  readonly onPlatformAccess?: OnPlatformAccess;
+  readonly log?: Logger;
+}
+
+export interface RunOptions {
+  readonly principal?: Principal;
+  readonly correlationId?: string;
+  readonly operationId?: OperationId;
+  readonly traceparent?: string;
+}
+
+export interface SnapshotOptions {
+  /** What it is for, such as a queue's name: it is restored for nothing else. */
+  readonly purpose?: string;
+  /** Milliseconds; a day by default. */
+  readonly ttlMs?: number;
+}
+
+export interface Tenantry {
+  /**
+   * Runs `work` as a tenant.
+   * @throws TenantryError TENANT_NOT_FOUND, TENANT_NOT_READY, TENANT_SUSPENDED (blocked), TENANT_INACTIVE, TENANT_GONE,
+   *   NESTED_TENANT_CONTEXT, CATALOGUE_UNAVAILABLE
+   */
+  runWithTenant<T>(
+    idOrSlug: string,
+    work: (tenant: Tenant) => T | Promise<T>,
+    options?: RunOptions,
+  ): Promise<T>;
+  /** Runs `work` as no tenant, from where any may be entered. Recorded with the reason before it begins. */
+  asPlatform<T>(reason: string, work: () => T | Promise<T>): Promise<T>;
+  /** Express middleware that enters the tenant a request is for. */
+  tenancy(options: TenancyOptions): RequestHandler;
+  /** The current tenant's context as signed text. @throws TenantryError NO_TENANT_CONTEXT */
+  snapshot(options?: SnapshotOptions): string;
+  /** Runs `work` as the tenant of a snapshot, as that tenant is now. @throws as `runWithTenant`, and CONTEXT_REFUSED */
+  restore<T>(
+    text: string,
+    work: (tenant: Tenant) => T | Promise<T>,
+    options?: Pick<SnapshotOptions, 'purpose'>,
+  ): Promise<T>;
+  /** Resolves when changes of tenants are heard of at once. Nothing needs to wait for it. */
+  readonly listening: Promise<void>;
+  /** For the parts of the data plane that hand contexts on in their own way. */
+  readonly handingOn: HandingOn;
+  close(): Promise<void>;
+}
+
+export interface HandingOn {
+  readonly signer: Signer;
+  readonly directory: Directory;
+  /** Runs `work` as the tenant of verified claims, as that tenant is now. */
+  enter<T>(claims: Claims, work: (tenant: Tenant) => T | Promise<T>): Promise<T>;
+}
+
+const DAY = 86_400_000;
+const PURPOSE = /^[A-Za-z0-9._/-]{1,100}$/;
+
+export function openTenantry(options: TenantryOptions): Tenantry {
+  const log = options.log ?? createLogger({ level: 'info', name: 'tenantry' });
+  const signer = createSigner(options.signingKeys);
+  // A statement here is one look-up by key; who waits longer than this is better told.
+  const pool = createPool({
+    url: options.catalogueUrl,
+    name: 'tenantry-lookup',
+    max: 4,
+    statementTimeout: 3_000,
+  });
+  const directory = outsideTenants(() =>
+    createDirectory({ ...options.directory, pool, url: options.catalogueUrl, log }),
+  );
+  const credentials = createCredentials({ pool, secrets: createSecretBox(options.rootKey), directory });
+  const cells = createCells(
+    (name) => readCell(pool, name, options.resolveSecret),
+    (cell) =>
+      options.stores(
+        cell,
+        credentials,
+        contextKeySource(options.rootKey, cell.name, options.contextKeyId),
+        async (tenantId) => accessOf(await directory.find(`id:${tenantId}`)),
+      ),
+  );
+  const record = options.onPlatformAccess ?? logPlatformAccess(log);
+
+  /** At once when memory knows enough, which is nearly always. */
+  const admit = (entry: TenantEntry, come: Circumstances): Tenant | Promise<Tenant> => {
+    const mode = accessOf(entry);
+    const stores = cells.peek(entry.cell);
+    if (stores !== undefined) return new EnteredTenant(entry, mode, stores, come);
+    return cells.open(entry.cell).then((opened) => new EnteredTenant(entry, mode, opened, come));
+  };
+  const enter = async <T>(
+    idOrSlug: string,
+    come: Circumstances,
+    work: (tenant: Tenant) => T | Promise<T>,
+  ): Promise<T> => {
+    const key = keyOf(idOrSlug);
+    const entry = key === undefined ? undefined : (directory.peek(key) ?? (await directory.find(key)));
+    if (entry === undefined) throw new TenantryError('TENANT_NOT_FOUND');
+    const tenant = await admit(entry, come);
+    return enterTenant(tenant, async () => work(tenant));
+  };
+
+  const handingOn: HandingOn = {
+    signer,
+    directory,
+    enter: (claims, work) => enter(claims.tenant, circumstancesOf(claims), work),
+  };
+  return {
+    runWithTenant: (idOrSlug, work, run = {}) => enter(idOrSlug, { ...inherited(), ...run }, work),
+    asPlatform: (reason, work) => asPlatform(reason, work, record),
+    tenancy: (how) => createTenancy({ directory, admit }, how),
+    snapshot({ purpose = 'job', ttlMs = DAY } = {}) {
+      const issuedAt = Date.now();
+      if (!PURPOSE.test(purpose)) throw new TypeError('a purpose has letters, digits and . _ / -');
+      return signer.sign(`job:${purpose}`, {
+        ...claimsOf(currentTenant()),
+        issuedAt,
+        expiresAt: issuedAt + ttlMs,
+      });
+    },
+    restore: async (text, work, { purpose = 'job' } = {}) =>
+      handingOn.enter(signer.verify(`job:${purpose}`, text), work),
+    listening: directory.listening,
+    handingOn,
+    async close() {
+      await directory.close();
+      await cells.close();
+      await pool.end();
+    },
+  };
+}
+
+/** A tenant that is entered within another scope of its own goes on with what that one came with. */
+function inherited(): Circumstances {
+  const outer = findCurrentTenant();
+  if (outer === undefined) return { correlationId: randomUUID() };
+  const { correlationId, principal, operationId, traceparent, baggage } = outer;
+  return { correlationId, principal, operationId, traceparent, baggage };
+}
+
+function circumstancesOf(claims: Claims): Circumstances {
+  return {
+    correlationId: claims.correlationId,
+    principal: claims.principal === undefined ? undefined : { id: claims.principal },
+    operationId: claims.operation,
+    traceparent: claims.traceparent,
+  };
+}
+
+/** Stores of cells, each opened once, when it is first needed, and by nobody's request. */
+function createCells(
+  read: (name: CellName) => Promise<CellServers>,
+  open: (cell: CellServers) => CellStores,
+) {
+  const opened = new Map<CellName, CellStores>();
+  const opening = new Map<CellName, Promise<CellStores>>();
+  return {
+    peek: (name: CellName): CellStores | undefined => opened.get(name),
+    open(name: CellName): Promise<CellStores> {
+      const under = opening.get(name);
+      if (under !== undefined) return under;
+      const promise = outsideTenants(async () => {
+        const stores = open(await read(name));
+        opened.set(name, stores);
+        return stores;
+      });
+      opening.set(name, promise);
+      // A cell that could not be opened is tried again by who comes next.
+      promise.catch(() => opening.delete(name));
+      return promise;
+    },
+    async close(): Promise<void> {
+      await Promise.allSettled(opening.values());
+      await Promise.all([...opened.values()].map((stores) => stores.close()));
+    },
+  };
+}

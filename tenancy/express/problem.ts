@@ -1,0 +1,23 @@
+/** Refusals of the data plane as RFC 9457 answers of a product. */
+import type { ErrorRequestHandler, Response } from 'express';
+import { TenantryError } from '../../domain/errors.js';
+import { PROBLEM_TYPE, problemHeaders, problemOf } from '../../domain/problem.js';
+import { findCurrentTenant } from '../context/tenant-context.js';
+
+export function sendProblem(response: Response, error: TenantryError, correlationId: string): void {
+  const problem = problemOf(error, `urn:tenantry:correlation:${correlationId}`);
+  response
+    .status(problem.status)
+    // A shared cache may keep a 404 or a 410 by itself, and would answer for another tenant or another day.
+    .set({ 'Cache-Control': 'no-store', ...problemHeaders(error) })
+    .type(PROBLEM_TYPE)
+    .send(JSON.stringify(problem));
+}
+
+/** For the end of the chain: answers what the data plane threw in a handler, and passes all else on. */
+export function tenancyProblems(): ErrorRequestHandler {
+  return (error, _request, response, next) => {
+    if (!(error instanceof TenantryError) || response.headersSent) return next(error);
+    sendProblem(response, error, findCurrentTenant()?.correlationId ?? 'none');
+  };
+}

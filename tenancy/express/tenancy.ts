@@ -1,0 +1,110 @@
+/**
+ * The middleware by which a request enters its tenant. With the tenant in memory, which is the rule, it does nothing
+ * asynchronous: a promise for each request would cost more than all the rest of it.
+ */
+import type { Request, RequestHandler } from 'express';
+import { TenantryError } from '../../domain/errors.js';
+import { accessOf } from '../context/access.js';
+import type { Directory, TenantEntry, TenantKey } from '../context/directory.js';
+import type { Circumstances } from '../context/entered-tenant.js';
+import { enterTenant, type Principal, type Tenant } from '../context/tenant-context.js';
+import { sendProblem } from './problem.js';
+import type { Resolver } from './resolvers.js';
+import { traceOf } from './trace.js';
+
+export interface TenancyOptions {
+  /** In the order in which they count. All that find something must agree. */
+  readonly resolve: readonly [Resolver, ...Resolver[]];
+  /** Who asks, as the product has verified it. */
+  readonly principal?: (request: Request) => Principal | undefined;
+}
+
+export interface TenancyParts {
+  readonly directory: Pick<Directory, 'peek' | 'find'>;
+  /** Whoever the tenant is, or why it is not let in. */
+  readonly admit: (entry: TenantEntry, come: Circumstances) => Tenant | Promise<Tenant>;
+}
+
+/** RFC 9110 9.2.1, of those that Express routes. */
+const SAFE = new Set(['GET', 'HEAD', 'OPTIONS']);
+
+interface Found {
+  readonly source: string;
+  readonly key: TenantKey | null;
+}
+
+export function createTenancy(parts: TenancyParts, options: TenancyOptions): RequestHandler {
+  const { resolve, principal } = options;
+  return (request, response, next) => {
+    const trace = traceOf(request.headers);
+    const refuse = (error: unknown): void => {
+      if (error instanceof TenantryError) sendProblem(response, error, trace.correlationId);
+      else next(error);
+    };
+    const enter = (tenant: Tenant): void => {
+      // What handlers throw goes to `next` by itself: this is a request that is within another tenant already.
+      try {
+        for (const resolver of resolve) resolver.entered?.(request);
+        enterTenant(tenant, next);
+      } catch (error) {
+        refuse(error);
+      }
+    };
+    const admit = (entry: TenantEntry | null | undefined): Tenant | Promise<Tenant> => {
+      if (accessOf(entry) === 'read-only' && !SAFE.has(request.method))
+        throw new TenantryError('TENANT_SUSPENDED', { mode: 'read-only' });
+      // `accessOf` has refused what is none.
+      return parts.admit(entry as TenantEntry, { ...trace, principal: principal?.(request) });
+    };
+    let tenant: Tenant | Promise<Tenant>;
+    try {
+      const found = findAll(resolve, request);
+      const entry = agreed(found, (key) => parts.directory.peek(key));
+      tenant = entry === undefined ? ask(parts, found).then(admit) : admit(entry);
+    } catch (error) {
+      return refuse(error);
+    }
+    // Outside of the `try`: what a handler throws at once is no refusal of ours.
+    if (tenant instanceof Promise) void tenant.then(enter, refuse);
+    else enter(tenant);
+  };
+}
+
+function findAll(resolvers: readonly Resolver[], request: Request): Found[] {
+  const found: Found[] = [];
+  for (const { source, find } of resolvers) {
+    const key = find(request);
+    if (key !== undefined) found.push({ source, key });
+  }
+  return found;
+}
+
+/**
+ * The tenant that all agree on; null when all name none; undefined when memory does not know enough.
+ * @throws TenantryError TENANT_AMBIGUOUS with the sources, and never what they named: whether a tenant exists is not to be
+ *   learnt by disagreeing with it
+ */
+function agreed(
+  found: readonly Found[],
+  look: (key: TenantKey) => TenantEntry | null | undefined,
+): TenantEntry | null | undefined {
+  const [first, ...others] = found;
+  if (first === undefined) return null;
+  const entry = first.key === null ? null : look(first.key);
+  for (const other of others) {
+    if (other.key === first.key) continue;
+    const its = other.key === null ? null : look(other.key);
+    if (entry === undefined || its === undefined) return undefined;
+    // Two different names of nobody disagree as well: answered alike, whoever is there.
+    if (entry === null || its === null || entry.tenantId !== its.tenantId)
+      throw new TenantryError('TENANT_AMBIGUOUS', { sources: found.map(({ source }) => source).join(', ') });
+  }
+  return entry;
+}
+
+async function ask({ directory }: TenancyParts, found: readonly Found[]): Promise<TenantEntry | null> {
+  const entries = new Map<TenantKey, TenantEntry | null>();
+  const keys = found.flatMap(({ key }) => (key === null ? [] : [key]));
+  await Promise.all(keys.map(async (key) => entries.set(key, (await directory.find(key)) ?? null)));
+  return agreed(found, (key) => entries.get(key) ?? null) ?? null;
+}

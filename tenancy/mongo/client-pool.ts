@@ -1,0 +1,355 @@
+/**
+ * One client for each tenant that is at work, never more than a given number. Whoever uses one holds a lease; a client
+ * with leases is never closed. One that must go (its place is wanted, its password was rotated) gets no new leases and
+ * closes when the last one ends.
+ */
+import { TenantryError } from '../../domain/errors.js';
+import type { TenantId } from '../../domain/ids.js';
+import { outsideTenants } from '../context/tenant-context.js';
+import { storeError } from '../store-error.js';
+import { type Login, type LoginOptions, logIn } from './login.js';
+
+export interface ClientPoolOptions extends LoginOptions {
+  readonly maxClients: number;
+  /** How long a caller waits for a place, before CLIENTS_EXHAUSTED. Milliseconds. */
+  readonly waitMs: number;
+  /** A client that nobody has used for so long is closed. Milliseconds. */
+  readonly idleMs: number;
+  /** How often a client in use looks whether its password has been rotated. Milliseconds. */
+  readonly recheckMs: number;
+}
+
+export interface Lease {
+  readonly login: Login;
+  /** For long: a cursor or a transaction. Its client is not chosen to make room. */
+  hold(): void;
+  /** Its password was refused: the client is given up, and the next one logs in with a fresh password. */
+  refuse(): void;
+  /** More than once is as good as once. */
+  release(): void;
+}
+
+export interface PoolStats {
+  readonly clients: number;
+  readonly connecting: number;
+  readonly draining: number;
+  readonly leases: number;
+  readonly waiting: number;
+  /** To one server, monitoring included. */
+  readonly connections: number;
+  readonly connectionBound: number;
+  readonly opened: number;
+  /** Closed to make room. */
+  readonly evicted: number;
+}
+
+export interface ClientPool {
+  /** At once when the tenant's client is there. @throws TenantryError CLIENTS_EXHAUSTED, STORE_UNAVAILABLE, STORE_REFUSED */
+  lease(tenantId: TenantId, signal?: AbortSignal): Lease | Promise<Lease>;
+  stats(): PoolStats;
+  /** Ends when all leases have, or after `graceMs`. */
+  close(graceMs?: number): Promise<void>;
+}
+
+/** A tenant's place in the pool, from when it is first wanted until its client is closed. */
+interface Seat {
+  readonly tenantId: TenantId;
+  state: 'waiting' | 'connecting' | 'ready' | 'retired';
+  login: Login | undefined;
+  leases: number;
+  holds: number;
+  readonly callers: Set<Caller>;
+  usedAt: number;
+  checkedAt: number;
+}
+
+interface Caller {
+  resolve(lease: Lease): void;
+  reject(error: unknown): void;
+}
+
+/** A server that does not answer must not keep a place for ever. Milliseconds. */
+const CLOSE_MS = 2_000;
+
+export function createClientPool(options: ClientPoolOptions): ClientPool {
+  const { maxClients, poolSize, waitMs, idleMs, recheckMs, credentials } = options;
+  /** The current seat of each tenant, the one that was used longest ago first. */
+  const seats = new Map<TenantId, Seat>();
+  /** First come, first served. A tenant's callers wait in one seat. */
+  const queue = new Set<Seat>();
+  /** Tenants whose known password was refused. */
+  const doubted = new Set<TenantId>();
+  /** Each has a place: connecting, ready, or on its way out. */
+  const placed = new Set<Seat>();
+  const closes = new Set<Promise<void>>();
+  const counts = { opened: 0, evicted: 0 };
+  let closing = false;
+  let onDrained = (): void => undefined;
+
+  const draining = (): number => {
+    let count = 0;
+    for (const seat of placed) if (seat.state === 'retired') count++;
+    return count;
+  };
+
+  const leaseOf = (seat: Seat, login: Login): Lease => {
+    seat.leases++;
+    let [held, released] = [false, false];
+    return {
+      login,
+      hold() {
+        if (held || released) return;
+        held = true;
+        seat.holds++;
+      },
+      refuse() {
+        doubted.add(seat.tenantId);
+        retire(seat);
+      },
+      release() {
+        if (released) return;
+        released = true;
+        seat.leases--;
+        if (held) seat.holds--;
+        if (seat.leases > 0) return;
+        if (seat.state === 'retired') closeSeat(seat, login);
+        else if (queue.size > 0) admitNext();
+      },
+    };
+  };
+
+  /** Its tenant's next caller gets another client. */
+  const retire = (seat: Seat): void => {
+    if (seat.state !== 'ready') return;
+    seat.state = 'retired';
+    if (seats.get(seat.tenantId) === seat) seats.delete(seat.tenantId);
+    if (seat.leases === 0 && seat.login !== undefined) closeSeat(seat, seat.login);
+  };
+
+  const closeSeat = (seat: Seat, login: Login): void => {
+    const closed = withinClose(login).then(() => {
+      closes.delete(closed);
+      leavePlace(seat);
+    });
+    closes.add(closed);
+  };
+
+  const leavePlace = (seat: Seat): void => {
+    placed.delete(seat);
+    if (placed.size === 0) onDrained();
+    admitNext();
+  };
+
+  /** Gives free places to who waits, and makes as many clients go as there are tenants waiting. */
+  const admitNext = (): void => {
+    for (const seat of queue) {
+      if (placed.size >= maxClients) break;
+      queue.delete(seat);
+      connect(seat);
+    }
+    for (let wanted = queue.size - draining(); wanted > 0; wanted--) {
+      const victim = chooseVictim(seats.values());
+      if (victim === undefined) return;
+      counts.evicted++;
+      retire(victim);
+    }
+  };
+
+  const open = async (seat: Seat): Promise<Login> => {
+    seat.state = 'connecting';
+    placed.add(seat);
+    counts.opened++;
+    try {
+      // Its events and timers are nobody's.
+      seat.login = await outsideTenants(() => logIn(options, seat.tenantId, doubted.delete(seat.tenantId)));
+      [seat.usedAt, seat.checkedAt] = [performance.now(), performance.now()];
+      seat.state = 'ready';
+      return seat.login;
+    } catch (error) {
+      seat.state = 'retired';
+      throw error;
+    }
+  };
+
+  const connect = (seat: Seat): void => {
+    open(seat).then(
+      (login) => {
+        for (const caller of seat.callers) caller.resolve(leaseOf(seat, login));
+        seat.callers.clear();
+        if (closing) retire(seat);
+        else if (queue.size > 0) admitNext();
+      },
+      (error: unknown) => {
+        if (seats.get(seat.tenantId) === seat) seats.delete(seat.tenantId);
+        for (const caller of seat.callers) caller.reject(storeError('mongo', error));
+        seat.callers.clear();
+        leavePlace(seat);
+      },
+    );
+  };
+
+  const wait = (seat: Seat, signal: AbortSignal | undefined): Promise<Lease> =>
+    new Promise((resolve, reject) => {
+      const giveUp = (error: unknown): void => {
+        leave();
+        seat.callers.delete(caller);
+        if (seat.state === 'waiting' && seat.callers.size === 0) {
+          queue.delete(seat);
+          if (seats.get(seat.tenantId) === seat) seats.delete(seat.tenantId);
+        }
+        reject(error);
+      };
+      const onAbort = (): void => giveUp(signal?.reason);
+      // One that connects ends by itself, with the reason.
+      const timer = setTimeout(() => {
+        if (seat.state === 'waiting') giveUp(new TenantryError('CLIENTS_EXHAUSTED', { store: 'MongoDB' }));
+      }, waitMs);
+      const leave = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+      };
+      const caller: Caller = {
+        resolve(lease) {
+          leave();
+          resolve(lease);
+        },
+        reject(error) {
+          leave();
+          reject(error);
+        },
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      seat.callers.add(caller);
+    });
+
+  /** A newer password has come: its client is made beside the old one, which goes when the new one is there. */
+  const renew = async (seat: Seat, login: Login): Promise<void> => {
+    const { version } = await credentials.get(seat.tenantId, 'mongo');
+    const isCurrent = (): boolean => !closing && seats.get(seat.tenantId) === seat;
+    if (version <= login.version || !isCurrent()) return;
+    if (placed.size >= maxClients) {
+      // Tried again at the next look, when the place is free. Until then the old one works.
+      const idle = chooseVictim(seats.values(), (other) => other !== seat && other.leases === 0);
+      if (idle !== undefined) retire(idle);
+      return;
+    }
+    const next = newSeat(seat.tenantId);
+    try {
+      await open(next);
+    } catch (error) {
+      leavePlace(next);
+      throw error;
+    }
+    if (!isCurrent()) return retire(next);
+    retire(seat);
+    seats.set(seat.tenantId, next);
+  };
+
+  const take = (seat: Seat, login: Login): Lease => {
+    const now = performance.now();
+    seat.usedAt = now;
+    seats.delete(seat.tenantId);
+    seats.set(seat.tenantId, seat);
+    if (now - seat.checkedAt > recheckMs) {
+      seat.checkedAt = now;
+      // The catalogue may be away, or ahead of the server: the client that is there goes on.
+      renew(seat, login).catch(() => undefined);
+    }
+    return leaseOf(seat, login);
+  };
+
+  const sweeper = setInterval(() => {
+    const before = performance.now() - idleMs;
+    for (const seat of seats.values()) if (seat.leases === 0 && seat.usedAt < before) retire(seat);
+  }, idleMs / 4).unref();
+
+  return {
+    lease(tenantId, signal) {
+      if (signal?.aborted === true) return Promise.reject(signal.reason as Error);
+      if (closing) return Promise.reject(new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' }));
+      const seat = seats.get(tenantId) ?? newSeat(tenantId);
+      if (seat.state === 'ready' && seat.login !== undefined) return take(seat, seat.login);
+      const lease = wait(seat, signal);
+      if (!seats.has(tenantId)) {
+        seats.set(tenantId, seat);
+        queue.add(seat);
+        admitNext();
+      }
+      return lease;
+    },
+    stats() {
+      const all = [...placed];
+      const sum = (of: (seat: Seat) => number): number => all.reduce((total, seat) => total + of(seat), 0);
+      return {
+        clients: all.length,
+        connecting: sum(({ state }) => Number(state === 'connecting')),
+        draining: draining(),
+        leases: sum(({ leases }) => leases),
+        waiting: [...queue].reduce((total, { callers }) => total + callers.size, 0),
+        connections: sum(({ login }) => 1 + (login?.connections() ?? poolSize)),
+        connectionBound: maxClients * (poolSize + 1),
+        ...counts,
+      };
+    },
+    async close(graceMs = 5_000) {
+      closing = true;
+      clearInterval(sweeper);
+      for (const seat of queue) {
+        for (const caller of seat.callers)
+          caller.reject(new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' }));
+        seats.delete(seat.tenantId);
+      }
+      queue.clear();
+      for (const seat of seats.values()) retire(seat);
+      if (placed.size > 0)
+        await Promise.race([
+          new Promise<void>((resolve) => {
+            onDrained = resolve;
+          }),
+          new Promise<void>((resolve) => {
+            setTimeout(resolve, graceMs).unref();
+          }),
+        ]);
+      // Whoever is not done by now is cut off.
+      await Promise.all([...placed].map(async ({ login }) => login && withinClose(login)));
+      await Promise.all(closes);
+    },
+  };
+}
+
+const newSeat = (tenantId: TenantId): Seat => ({
+  tenantId,
+  state: 'waiting',
+  login: undefined,
+  leases: 0,
+  holds: 0,
+  callers: new Set(),
+  usedAt: 0,
+  checkedAt: 0,
+});
+
+/**
+ * The idle one that was used longest ago; where each is at work, the one that was, as long as nothing holds it for long:
+ * under a crowd everybody's turn comes, and an open cursor is not waited for.
+ */
+function chooseVictim(seats: Iterable<Seat>, isFit: (seat: Seat) => boolean = () => true): Seat | undefined {
+  let busy: Seat | undefined;
+  for (const seat of seats) {
+    if (seat.state !== 'ready' || !isFit(seat)) continue;
+    // One that has just connected has no leases yet, but callers.
+    if (seat.leases === 0 && seat.callers.size === 0) return seat;
+    if (seat.holds === 0 && seat.leases > 0) busy ??= seat;
+  }
+  return busy;
+}
+
+async function withinClose(login: Login): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  await Promise.race([
+    login.close().catch(() => undefined),
+    new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_MS);
+    }),
+  ]);
+  clearTimeout(timer);
+}

@@ -1,0 +1,178 @@
+/**
+ * A tenant's cursor. It holds a lease on its client for as long as the server has more for it, and no longer than a
+ * while after it was last asked: one that is forgotten does not keep a client.
+ */
+import type { AbstractCursor, ClientSession, Collection, Document } from 'mongodb';
+import { TenantryError } from '../../domain/errors.js';
+import type { Lease } from './client-pool.js';
+import type { Statement, StatementRunner } from './statement-runner.js';
+
+export interface CursorPlan {
+  readonly statement: Statement;
+  /** The driver's cursor, not yet sent. */
+  readonly open: (collection: Collection, session: ClientSession | undefined) => AbstractCursor<Document>;
+  /** A cursor that nobody reads from is closed after so long. Milliseconds. */
+  readonly idleMs: number;
+}
+
+export class ScopedCursor<T> implements AsyncIterable<T> {
+  readonly #runner: StatementRunner;
+  readonly #plan: () => CursorPlan;
+  /** Fixed at the first read. */
+  #started: CursorPlan | undefined;
+  #source: { readonly cursor: AbstractCursor<Document>; readonly lease: Lease } | undefined;
+  #buffer: Document[] = [];
+  #position = 0;
+  #state: 'new' | 'open' | 'ended' = 'new';
+  #fetching: Promise<void> | undefined;
+  #failure: unknown;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(runner: StatementRunner, plan: () => CursorPlan) {
+    this.#runner = runner;
+    this.#plan = plan;
+  }
+
+  /** Whether it has been asked for a document. */
+  protected get started(): boolean {
+    return this.#state !== 'new';
+  }
+
+  get closed(): boolean {
+    return this.#state === 'ended' && this.#position >= this.#buffer.length;
+  }
+
+  /** The next document, or null at the end. */
+  async next(): Promise<T | null> {
+    this.#runner.refuseOthers();
+    for (;;) {
+      if (this.#position < this.#buffer.length) return this.#buffer[this.#position++] as T;
+      if (this.#failure !== undefined) throw this.#failure;
+      if (this.#state === 'ended') return null;
+      await (this.#fetching ??= this.#fetch().finally(() => {
+        this.#fetching = undefined;
+      }));
+    }
+  }
+
+  async hasNext(): Promise<boolean> {
+    const document = await this.next();
+    if (document === null) return false;
+    this.#position--;
+    return true;
+  }
+
+  async toArray(): Promise<T[]> {
+    if (this.#state !== 'new') {
+      const rest: T[] = [];
+      for await (const document of this) rest.push(document);
+      return rest;
+    }
+    const { statement, open } = this.#start();
+    this.#state = 'ended';
+    // From the beginning again where a login was refused on the way: nothing has been handed out.
+    return this.#runner.run(statement, async (collection, session) => {
+      const cursor = open(collection, session);
+      const documents = await cursor.toArray();
+      refuseHalf(cursor);
+      return documents as T[];
+    });
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<T, void, void> {
+    try {
+      for (let document = await this.next(); document !== null; document = await this.next()) yield document;
+    } finally {
+      await this.close();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#buffer = [];
+    this.#position = 0;
+    this.#state = 'ended';
+    await this.#fetching?.catch(() => undefined);
+    await this.#end();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #start(): CursorPlan {
+    this.#started ??= this.#plan();
+    return this.#started;
+  }
+
+  async #fetch(): Promise<void> {
+    clearTimeout(this.#timer);
+    const { statement } = this.#start();
+    try {
+      if (this.#state === 'new')
+        await this.#runner.begin(statement, (lease, session) => this.#open(lease, session));
+      else if (this.#source !== undefined) await this.#take(this.#source.cursor);
+      statement.signal?.throwIfAborted();
+    } catch (error) {
+      this.#failure = await this.#runner.failure(statement, error);
+      await this.#end();
+      return;
+    }
+    if (this.#source === undefined) return;
+    if (this.#source.cursor.id?.isZero() !== false) await this.#end();
+    else if (this.#state === 'ended') await this.#end();
+    else this.#timer = setTimeout(() => this.#expire(), this.#start().idleMs).unref();
+  }
+
+  async #open(lease: Lease, session: ClientSession | undefined): Promise<void> {
+    const { statement, open } = this.#start();
+    const cursor = open(lease.login.collection(statement.collection), session);
+    try {
+      await this.#take(cursor);
+      // The rest must come over this client: nothing that it still has to open may meet a rotated password.
+      if (cursor.id?.isZero() === false && session === undefined) await lease.login.fill();
+    } catch (error) {
+      this.#buffer = [];
+      this.#position = 0;
+      await cursor.close().catch(() => undefined);
+      lease.release();
+      throw error;
+    }
+    lease.hold();
+    this.#source = { cursor, lease };
+    if (this.#state === 'new') this.#state = 'open';
+  }
+
+  async #take(cursor: AbstractCursor<Document>): Promise<void> {
+    if (!(await cursor.hasNext())) refuseHalf(cursor);
+    this.#buffer = cursor.readBufferedDocuments();
+    this.#position = 0;
+  }
+
+  async #end(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#state = 'ended';
+    const source = this.#source;
+    this.#source = undefined;
+    if (source === undefined) return;
+    try {
+      await source.cursor.close();
+    } catch {
+      // The server closes it in time; its reader is done with it.
+    } finally {
+      source.lease.release();
+    }
+  }
+
+  #expire(): void {
+    this.#failure = new TenantryError('STORE_REFUSED', {
+      store: 'MongoDB',
+      reason: 'the cursor was left open, and closed',
+    });
+    this.#end().catch(() => undefined);
+  }
+}
+
+/** One that was closed under its reader looks to the driver as if it had come to its end. */
+function refuseHalf(cursor: AbstractCursor<Document>): void {
+  if (cursor.killed) throw new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' });
+}

@@ -1,0 +1,186 @@
+/**
+ * MongoDB as one tenant: collections of its own database, reached as its own user, and nothing from which anything else
+ * can be reached.
+ */
+import { type ClientSession, type Document, MongoError } from 'mongodb';
+import { TenantryError } from '../../domain/errors.js';
+import type { Manifest } from '../../domain/manifest.js';
+import { mongoDatabaseName } from '../../domain/names.js';
+import type { CellServers, TenantCredentials } from '../context/cell-servers.js';
+import type { TenantContext } from '../context/tenant-context.js';
+import { type ClientPool, createClientPool, type Lease, type PoolStats } from './client-pool.js';
+import type { CollectionName, DocumentOf, MongoDeclaration, ProductManifest } from './document-types.js';
+import { createGuard, type Guard, type GuardedDatabase } from './guard.js';
+import { isLoginRefused } from './login.js';
+import { refused } from './refused.js';
+import { type CollectionParts, ScopedCollection } from './scoped-collection.js';
+import { signalOf } from './signal.js';
+import { type AskAccess, createRunner, createSessionRunner, wasNotSent } from './statement-runner.js';
+
+export interface ScopedMongoOptions {
+  readonly servers: Pick<CellServers, 'mongoUrl'>;
+  readonly credentials: TenantCredentials;
+  readonly manifest: Manifest;
+  /** Tenants with an open client at once. The server sees up to maxClients x (poolSizePerClient + 1) connections. */
+  readonly maxClients?: number;
+  /** Connections of one tenant. */
+  readonly poolSizePerClient?: number;
+  /** How long a call waits for a place, before CLIENTS_EXHAUSTED. Milliseconds, as all below. */
+  readonly waitMs?: number;
+  /** A client that is not used for so long is closed. */
+  readonly idleMs?: number;
+  /** A cursor that nobody reads from is closed after so long. */
+  readonly cursorIdleMs?: number;
+  /** How often a client in use looks whether its password has been rotated. */
+  readonly recheckMs?: number;
+  /** How long a refused login is tried again with the newest password. */
+  readonly loginPatienceMs?: number;
+  /** What the server spends on a statement at most; a call may ask for less or more by `maxTimeMS`. */
+  readonly maxTimeMs?: number;
+  /** How long a call waits for a server that is away. */
+  readonly serverSelectionMs?: number;
+  /** How long a server that says nothing is waited for. */
+  readonly socketTimeoutMs?: number;
+  readonly askAccess?: AskAccess | undefined;
+}
+
+export interface ScopedMongo<M extends MongoDeclaration = ProductManifest> {
+  /** @throws TenantryError STATEMENT_REFUSED when the manifest does not declare it */
+  collection<Name extends CollectionName<M>>(name: Name): ScopedCollection<DocumentOf<M, Name>>;
+  /**
+   * Runs `work` in a transaction, and again when the server asks for it, so it does nothing but statements. What it
+   * throws aborts the transaction.
+   * @throws TenantryError STATEMENT_REFUSED on a standalone server, which has no transactions
+   */
+  withTransaction<R>(
+    work: (transaction: ScopedTransaction<M>) => Promise<R>,
+    options?: { readonly signal?: AbortSignal },
+  ): Promise<R>;
+}
+
+export type ScopedTransaction<M extends MongoDeclaration = ProductManifest> = Pick<
+  ScopedMongo<M>,
+  'collection'
+>;
+
+export interface ScopedMongoPool {
+  forTenant<M extends MongoDeclaration = ProductManifest>(context: TenantContext): ScopedMongo<M>;
+  stats(): PoolStats;
+  /** Ends when the work that is under way has, or is cut off after `graceMs`. */
+  close(graceMs?: number): Promise<void>;
+}
+
+const DEFAULTS = {
+  maxClients: 100,
+  poolSizePerClient: 4,
+  waitMs: 5_000,
+  idleMs: 300_000,
+  cursorIdleMs: 60_000,
+  recheckMs: 1_000,
+  loginPatienceMs: 3_000,
+  maxTimeMs: 10_000,
+  serverSelectionMs: 5_000,
+  socketTimeoutMs: 30_000,
+};
+
+export const createScopedMongo = (options: ScopedMongoOptions): ScopedMongoPool =>
+  createScopedMongoWith(options, createGuard);
+
+/** With the guard given: for tests of what the server refuses by itself. Not part of the package's surface. */
+export function createScopedMongoWith(
+  options: ScopedMongoOptions,
+  guardOf: (own: GuardedDatabase) => Guard,
+): ScopedMongoPool {
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const settings: typeof DEFAULTS = { ...DEFAULTS, ...given };
+  const collections = new Set(Object.keys(options.manifest.mongo.collections));
+  const pool = createClientPool({
+    ...settings,
+    mongoUrl: options.servers.mongoUrl,
+    credentials: options.credentials,
+    poolSize: settings.poolSizePerClient,
+  });
+  return {
+    forTenant<M extends MongoDeclaration>(context: TenantContext): ScopedMongo<M> {
+      const parts: CollectionParts = {
+        guard: guardOf({ database: mongoDatabaseName(context.tenantId), collections }),
+        runner: createRunner(pool, context, options.askAccess),
+        maxTimeMs: settings.maxTimeMs,
+        cursorIdleMs: settings.cursorIdleMs,
+      };
+      return Object.freeze<ScopedMongo<M>>({
+        collection: (name) => collectionOf(name, parts),
+        withTransaction: async (work, options) => transact(pool, context, parts, work, signalOf(options)),
+      });
+    },
+    stats: () => pool.stats(),
+    close: (graceMs) => pool.close(graceMs),
+  };
+}
+
+function collectionOf<T extends Document>(name: string, parts: CollectionParts): ScopedCollection<T> {
+  return new ScopedCollection<T>(parts.guard.collection(name), parts);
+}
+
+/** A rotation may refuse a login on the way; then nothing of it is committed, and it begins again. */
+const ATTEMPTS = 3;
+
+async function transact<R, M extends MongoDeclaration>(
+  pool: ClientPool,
+  context: TenantContext,
+  parts: CollectionParts,
+  work: (transaction: ScopedTransaction<M>) => Promise<R>,
+  signal: AbortSignal | undefined,
+): Promise<R> {
+  parts.runner.refuseOthers();
+  // What the work has thrown stays as it is, so its caller's signal is not asked.
+  const failure = async (error: unknown): Promise<never> => {
+    throw await parts.runner.failure({ collection: '', write: false, signal: undefined }, error);
+  };
+  for (let attempt = 1; ; attempt++) {
+    const lease = await Promise.resolve(pool.lease(context.tenantId, signal)).catch(failure);
+    lease.hold();
+    try {
+      if (!(await lease.login.hasTransactions()))
+        throw refused('the server is a standalone, which has no transactions; a replica set of one has');
+      await lease.login.fill();
+      return await inTransaction(lease, context, parts, work, signal);
+    } catch (error) {
+      if (isLoginRefused(error)) lease.refuse();
+      if (attempt < ATTEMPTS && wasNotSent(error)) continue;
+      return await failure(error);
+    } finally {
+      lease.release();
+    }
+  }
+}
+
+async function inTransaction<R, M extends MongoDeclaration>(
+  lease: Lease,
+  context: TenantContext,
+  parts: CollectionParts,
+  work: (transaction: ScopedTransaction<M>) => Promise<R>,
+  signal: AbortSignal | undefined,
+): Promise<R> {
+  const session: ClientSession = lease.login.client.startSession();
+  try {
+    return await session.withTransaction(async () => {
+      signal?.throwIfAborted();
+      let open = true;
+      const runner = createSessionRunner(lease, session, context, () => open);
+      const within = { ...parts, runner };
+      try {
+        return await work(
+          Object.freeze<ScopedTransaction<M>>({ collection: (name) => collectionOf(name, within) }),
+        );
+      } catch (error) {
+        // The driver's own error says whether the transaction may be tried again.
+        throw error instanceof TenantryError && error.cause instanceof MongoError ? error.cause : error;
+      } finally {
+        open = false;
+      }
+    });
+  } finally {
+    await session.endSession();
+  }
+}

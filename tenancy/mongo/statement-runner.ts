@@ -1,0 +1,180 @@
+/** Runs a tenant's statements over leased clients: those that were certainly not sent are sent again, failures get a code. */
+import { types } from 'node:util';
+import {
+  type ClientSession,
+  type Collection,
+  MongoError,
+  MongoNetworkError,
+  MongoServerError,
+} from 'mongodb';
+import { TenantryError } from '../../domain/errors.js';
+import type { TenantId } from '../../domain/ids.js';
+import { isSystemError } from '../../domain/system-error.js';
+import { type AccessMode, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
+import { storeError } from '../store-error.js';
+import type { ClientPool, Lease } from './client-pool.js';
+import { isLoginRefused } from './login.js';
+
+export interface Statement {
+  readonly collection: string;
+  readonly write: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Where statements run: on a lease for each, or in a transaction on the lease and session of that. */
+export interface StatementRunner {
+  run<T>(
+    statement: Statement,
+    work: (collection: Collection, session: ClientSession | undefined) => Promise<T>,
+  ): Promise<T>;
+  /** For a cursor, which goes on after `work`. In a transaction the lease is the transaction's and releasing it does nothing. */
+  begin<T>(
+    statement: Statement,
+    work: (lease: Lease, session: ClientSession | undefined) => Promise<T>,
+  ): Promise<T>;
+  failure(statement: Statement, error: unknown): Promise<unknown>;
+  /** For what is kept: a handle or cursor of one tenant is not used on behalf of another. @throws NESTED_TENANT_CONTEXT */
+  refuseOthers(): void;
+}
+
+/**
+ * Asks the directory again, after a server has refused a tenant: throws TENANT_SUSPENDED, TENANT_GONE and the like where
+ * that is why.
+ */
+export type AskAccess = (tenantId: TenantId) => AccessMode | Promise<AccessMode>;
+
+/** More than one rotation in the course of one statement is possible, many are not. */
+const ATTEMPTS = 4;
+
+export function createRunner(
+  pool: ClientPool,
+  context: TenantContext,
+  askAccess: AskAccess | undefined,
+): StatementRunner {
+  const failure = (statement: Statement, error: unknown): Promise<unknown> =>
+    explain(context, askAccess, statement, error);
+  const begin: StatementRunner['begin'] = async (statement, work) => {
+    refuseOtherTenants(context.tenantId);
+    refuseWrites(context, statement);
+    for (let attempt = 1; ; attempt++) {
+      const leased = pool.lease(context.tenantId, statement.signal);
+      const lease = 'login' in leased ? leased : await leased.catch((error: unknown) => rethrow(error));
+      try {
+        return await work(lease, undefined);
+      } catch (error) {
+        if (isLoginRefused(error)) lease.refuse();
+        // Where the caller has gone the statement may still be under way: it releases its lease itself.
+        if (statement.signal?.aborted !== true) lease.release();
+        if (attempt < ATTEMPTS && wasNotSent(error)) continue;
+        throw await failure(statement, error);
+      }
+    }
+    // A login that is refused for good is also how a tenant's end looks.
+    async function rethrow(error: unknown): Promise<never> {
+      throw await failure(statement, error);
+    }
+  };
+  return {
+    begin,
+    failure,
+    refuseOthers: () => refuseOtherTenants(context.tenantId),
+    run: (statement, work) =>
+      begin(statement, (lease) =>
+        untilAborted(work(lease.login.collection(statement.collection), undefined), lease, statement.signal),
+      ),
+  };
+}
+
+/** Within a transaction: the driver's own errors go through, since it tells by them whether to begin again. */
+export function createSessionRunner(
+  lease: Lease,
+  session: ClientSession,
+  context: TenantContext,
+  isOpen: () => boolean,
+): StatementRunner {
+  const begin: StatementRunner['begin'] = async (statement, work) => {
+    refuseOtherTenants(context.tenantId);
+    refuseWrites(context, statement);
+    if (!isOpen())
+      throw new TenantryError('STORE_REFUSED', { store: 'MongoDB', reason: 'the transaction has ended' });
+    statement.signal?.throwIfAborted();
+    try {
+      return await work({ ...lease, hold: () => undefined, release: () => undefined }, session);
+    } catch (error) {
+      throw statement.signal?.aborted === true ? statement.signal.reason : mapped(error);
+    }
+  };
+  return {
+    begin,
+    refuseOthers: () => refuseOtherTenants(context.tenantId),
+    failure: async (statement, error) =>
+      statement.signal?.aborted === true ? statement.signal.reason : mapped(error),
+    run: (statement, work) =>
+      begin(statement, () => work(lease.login.collection(statement.collection), session)),
+  };
+}
+
+/** Failures that say that nothing was executed: the connection did not come to be. */
+export const wasNotSent = (error: unknown): boolean =>
+  isLoginRefused(error) || (error instanceof MongoNetworkError && error.name === 'MongoPoolClearedError');
+
+/** @throws TenantryError TENANT_SUSPENDED: the server would refuse it as well, with fewer words */
+function refuseWrites(context: TenantContext, { write }: Statement): void {
+  if (write && context.mode === 'read-only')
+    throw new TenantryError('TENANT_SUSPENDED', { mode: 'read-only' });
+}
+
+/**
+ * The caller is free at once; the lease ends when the statement has, so that its client is not closed under it. Of a
+ * write that was given up nobody knows whether it happened.
+ */
+async function untilAborted<T>(work: Promise<T>, lease: Lease, signal: AbortSignal | undefined): Promise<T> {
+  const ending = work.finally(() => lease.release());
+  if (signal === undefined) return ending;
+  let onAbort = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason as Error);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([ending, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** Unauthorized */
+const UNAUTHORIZED = 13;
+
+async function explain(
+  context: TenantContext,
+  askAccess: AskAccess | undefined,
+  { write, signal }: Statement,
+  error: unknown,
+): Promise<unknown> {
+  if (signal?.aborted === true) return signal.reason;
+  const refused = error instanceof TenantryError ? error.cause : error;
+  if (askAccess !== undefined && isRefusalOfTenant(refused)) {
+    try {
+      const mode = await askAccess(context.tenantId);
+      if (write && mode === 'read-only')
+        return new TenantryError('TENANT_SUSPENDED', { mode }, { cause: refused });
+    } catch (told) {
+      // That the catalogue is away explains nothing.
+      if (told instanceof TenantryError && !told.retryable) return told;
+    }
+  }
+  return mapped(error);
+}
+
+const isRefusalOfTenant = (error: unknown): boolean =>
+  isLoginRefused(error) || (error instanceof MongoServerError && error.code === UNAUTHORIZED);
+
+/** The driver's and BSON's errors get a code of the table; what a caller's own code has thrown stays as it is. */
+export function mapped(error: unknown): unknown {
+  if (error instanceof MongoError || isSystemError(error)) return storeError('mongo', error);
+  // A document that is too large runs out of the serialiser's buffer.
+  if (types.isNativeError(error) && /^BSON|^RangeError$/.test(error.name)) return storeError('mongo', error);
+  return error;
+}

@@ -1,0 +1,201 @@
+/**
+ * Tables that the product had before Tenantry, taken over where the manifest says `adopt`. What a table is made of, its
+ * columns, keys and references, is its owner's to mend, with the SQL that the doctor proposes; what protects it, row-level
+ * security, policies and rights, is put on by adopting it. From then on its rows are there for a tenant and nobody else.
+ */
+import { escapeIdentifier, type ClientBase } from 'pg';
+import { ROLES } from '../../catalogue/bootstrap.js';
+import { inLockedTransaction } from '../../catalogue/lock.js';
+import { TenantryError } from '../../domain/errors.js';
+import type { ColumnType, Manifest, TableSpec } from '../../domain/manifest.js';
+import type { Check, Finding } from './doctor/finding.js';
+import { checkGrants } from './doctor/grants.js';
+import { checkForeignKeys, checkKeys } from './doctor/keys.js';
+import { checkOwners } from './doctor/owners.js';
+import { checkPolicies } from './doctor/policies.js';
+import { checkTables } from './doctor/tables.js';
+import { ensureCellSchema, knownTables, qualified, recordTable } from './product-schema.js';
+
+export interface AdoptionPlan {
+  /** Tables that are there, to be adopted, and are not yet. */
+  readonly tables: readonly string[];
+  /** What stands in the way, in the order in which to run each `mend`. Empty: they can be adopted. */
+  readonly blocking: readonly Finding[];
+  /** What adopting them runs. */
+  readonly applied: readonly string[];
+}
+
+/** Those of the doctor's that are about the product's tables, in the order in which what they propose can be run. */
+const CHECKS: readonly Check[] = [
+  checkOwners,
+  checkTables,
+  checkKeys,
+  checkForeignKeys,
+  checkPolicies,
+  checkGrants,
+];
+
+/** The tables' protection, by the doctor's names: what is not of it has to hold before. */
+const PROTECTION: ReadonlySet<string> = new Set([
+  'row-security-enabled',
+  'row-security-forced',
+  'policy-present',
+  'policy-as-made',
+  'policy-refuses-no-tenant',
+  'rights-as-made',
+  'no-rights-on-columns',
+]);
+
+/** A worker that adopts a table of a product at work gives up, and is tried again, before it holds up everybody. */
+const LOCK_TIMEOUT = '3s';
+
+/**
+ * Adopts them all or none; safe to repeat. Before `ensureProductSchema`, which makes the others.
+ * @param owner a connection as the schema owner, in no transaction
+ * @throws TenantryError STORE_REFUSED that names what is in the way
+ */
+export async function adoptTables(owner: ClientBase, manifest: Manifest): Promise<{ adopted: string[] }> {
+  const { schema, tables } = manifest.postgres;
+  if (!Object.values(tables).some(({ adopt }) => adopt)) return { adopted: [] };
+  return inLockedTransaction(owner, 'product-schema', async () => {
+    await ensureCellSchema(owner, manifest);
+    const plan = await planOf(owner, manifest);
+    const [first] = plan.blocking;
+    if (first !== undefined)
+      throw new TenantryError('STORE_REFUSED', {
+        store: 'PostgreSQL',
+        reason: `${plan.blocking.length} findings keep tables from being adopted, the first ${first.invariant} of ${first.object}`,
+      });
+    await owner.query(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'`);
+    for (const statement of plan.applied) await owner.query(statement);
+    for (const name of plan.tables) await recordTable(owner, schema, name, tables[name] as TableSpec);
+    return { adopted: [...plan.tables] };
+  });
+}
+
+/**
+ * What adopting would do, and what is in its way. Changes nothing; needs a cell that a worker has prepared once.
+ * @param owner in no transaction
+ */
+export async function adoptionPlan(owner: ClientBase, manifest: Manifest): Promise<AdoptionPlan> {
+  await owner.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  try {
+    return await planOf(owner, manifest);
+  } finally {
+    await owner.query('ROLLBACK');
+  }
+}
+
+async function planOf(owner: ClientBase, manifest: Manifest): Promise<AdoptionPlan> {
+  // Under this path every name that PostgreSQL shows comes qualified.
+  await owner.query('SET LOCAL search_path = pg_catalog');
+  const { schema, tables } = manifest.postgres;
+  const known = await knownTables(owner, schema);
+  const wanted = Object.keys(tables).filter((name) => tables[name]?.adopt === true && !known.has(name));
+  const { rows: present } = await owner.query<Present>(
+    `SELECT c.relname AS name, format('%I.%I', n.nspname, c.relname) AS object,
+            pg_has_role(current_user, c.relowner, 'USAGE') AS ours
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind IN ('r', 'p')`,
+    [schema, wanted],
+  );
+  if (present.length === 0) return { tables: [], blocking: [], applied: [] };
+  // An index is named by itself, so its table is not asked for.
+  const findings = (await examined(owner, manifest)).filter(
+    ({ object, kind }) =>
+      kind === 'index' ||
+      present.some((table) => object === table.object || object.startsWith(`${table.object}.`)),
+  );
+  const columns: Finding[] = [];
+  for (const table of present) columns.push(...(await columnFindings(owner, manifest, table)));
+  return {
+    tables: present.map(({ name }) => name),
+    blocking: [
+      ...present.filter(({ ours }) => !ours).map(notOurs),
+      ...columns,
+      ...findings.filter(({ invariant }) => !PROTECTION.has(invariant)),
+    ],
+    applied: [
+      `GRANT USAGE ON SCHEMA ${escapeIdentifier(schema)} TO ${ROLES.runtime}, ${ROLES.purge};`,
+      ...findings.flatMap(({ invariant, mend }) =>
+        PROTECTION.has(invariant) && mend !== undefined ? [mend] : [],
+      ),
+    ],
+  };
+}
+
+async function examined(owner: ClientBase, manifest: Manifest): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const ask = async <R extends object>(sql: string, values: readonly unknown[] = []): Promise<R[]> =>
+    (await owner.query<R>(sql, [...values])).rows;
+  for (const check of CHECKS) findings.push(...(await check({ manifest, ask })));
+  return findings;
+}
+
+interface Present {
+  readonly name: string;
+  readonly object: string;
+  readonly ours: boolean;
+}
+
+const notOurs = ({ object }: Present): Finding => ({
+  kind: 'table',
+  object,
+  invariant: 'owned-by-the-schema-owner',
+  detail: `${object} belongs to another role than the one that makes and changes tables.`,
+  mend: `ALTER TABLE ${object} OWNER TO ${ROLES.owner};`,
+});
+
+/** As PostgreSQL calls them. */
+const TYPE_NAMES: Partial<Record<ColumnType, string>> = { timestamptz: 'timestamp with time zone' };
+
+/** A column for each that is declared, of its type; and none that a row of the declared ones alone would lack. */
+async function columnFindings(
+  owner: ClientBase,
+  manifest: Manifest,
+  { name, object }: Present,
+): Promise<Finding[]> {
+  const declared = manifest.postgres.tables[name]?.columns ?? {};
+  const { rows } = await owner.query<{ name: string; type: string; required: boolean; wanting: boolean }>(
+    `SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, a.attnotnull AS required,
+            a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' OR a.attidentity = 'a' AS wanting
+       FROM pg_attribute a
+      WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> 'tenant_id'`,
+    [qualified(manifest, name)],
+  );
+  const finding = (column: string, detail: string, change?: string): Finding => ({
+    kind: 'column',
+    object: `${object}.${column}`,
+    invariant: 'column-as-declared',
+    detail,
+    mend: change && `ALTER TABLE ${object} ${change};`,
+  });
+  return [
+    ...Object.entries(declared).flatMap(([column, { type, nullable }]) => {
+      const found = rows.find((row) => row.name === column);
+      const id = escapeIdentifier(column);
+      if (found === undefined)
+        return finding(
+          column,
+          `${object} has no column ${column}.`,
+          `ADD COLUMN ${id} ${type}${nullable ? '' : ' NOT NULL'}`,
+        );
+      if (found.type !== (TYPE_NAMES[type] ?? type))
+        return finding(
+          column,
+          `${column} is ${found.type}, and is declared as ${type}.`,
+          `ALTER COLUMN ${id} TYPE ${type} USING ${id}::${type}`,
+        );
+      if (found.required === nullable)
+        return finding(
+          column,
+          `${column} is declared as ${nullable ? 'nullable' : 'not nullable'}, and is not.`,
+          `ALTER COLUMN ${id} ${nullable ? 'DROP' : 'SET'} NOT NULL`,
+        );
+      return [];
+    }),
+    ...rows
+      .filter((row) => row.wanting && !Object.hasOwn(declared, row.name))
+      .map((row) => finding(row.name, `${row.name} has to have a value. Declare it, or give it a default.`)),
+  ];
+}

@@ -1,0 +1,69 @@
+/** What every cell has: the tables of schema `tenantry`, and the functions by which a transaction becomes a tenant's. */
+import { ROLES } from '../../../catalogue/bootstrap.js';
+import { CONTEXT_FUNCTIONS } from '../context-sql.js';
+import { cellSchema } from '../product-schema.js';
+import { asOwner, type Check, type Examination, type Finding } from './finding.js';
+
+export const checkCell: Check = async (examination) => [
+  ...(await tables(examination)),
+  ...(await functions(examination)),
+];
+
+async function tables({ ask, manifest }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ name: string }>(
+    `SELECT name FROM unnest(ARRAY['gate', 'product_table', 'context_key']) AS name
+      WHERE NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                         WHERE n.nspname = 'tenantry' AND c.relname = name AND c.relkind = 'r')`,
+  );
+  return rows.map(({ name }) => ({
+    kind: 'table',
+    object: `tenantry.${name}`,
+    invariant: 'cell-table-present',
+    detail: `The table tenantry.${name}, on which a cell rests, is missing.`,
+    mend: asOwner(name === 'context_key' ? CONTEXT_FUNCTIONS : cellSchema(manifest.postgres.hardened)),
+  }));
+}
+
+interface ContextFunction {
+  readonly name: string;
+  readonly body: string;
+}
+
+/** Our own, as they are made: the only ones that run with the owner's rights. */
+const OURS: readonly ContextFunction[] = [
+  ...CONTEXT_FUNCTIONS.matchAll(/FUNCTION tenantry\.(\w+)\([^;]*? AS \$(\w+)\$([^]*?)\$\2\$/g),
+].map(([, name = '', , body = '']) => ({ name, body }));
+
+export const CONTEXT_FUNCTION_NAMES: readonly string[] = OURS.map(({ name }) => name);
+
+async function functions({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ name: string; body: string; sound: boolean }>(
+    `SELECT p.proname AS name, p.prosrc AS body,
+            p.prosecdef AND p.proconfig IS NULL AND l.lanname = 'plpgsql' AND NOT p.proleakproof
+              AND pg_get_userbyid(p.proowner) = $1
+              AND NOT EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+                               WHERE a.grantee = 0) AS sound
+       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+      WHERE n.nspname = 'tenantry'`,
+    [ROLES.owner],
+  );
+  return OURS.flatMap(({ name, body }): Finding[] => {
+    const found = rows.filter((row) => row.name === name);
+    if (found.length === 1 && found[0]?.body === body && found[0].sound) return [];
+    return [
+      {
+        kind: 'function',
+        object: `tenantry.${name}`,
+        invariant: 'context-function-as-made',
+        detail:
+          found.length > 1
+            ? `There is more than one tenantry.${name}. No SQL is proposed: somebody has to see which others to drop.`
+            : `The function tenantry.${name}, which stands for who the tenant is, is missing, altered, or anybody's.`,
+        mend: found.length > 1 ? undefined : `${CONTEXT_FUNCTIONS}\n${takenBack(name)}`,
+      },
+    ];
+  });
+}
+
+/** What CREATE OR REPLACE leaves as it was: the owner. It is the only one of its name, so it needs no arguments. */
+const takenBack = (name: string): string => `ALTER FUNCTION tenantry.${name} OWNER TO ${ROLES.owner};`;

@@ -1,0 +1,155 @@
+/**
+ * The policies as they are made, and no others: what is expected is read from the SQL that makes them, so that it
+ * cannot drift from it. A policy that only restricts further is let be.
+ */
+import { TENANT_SETTING } from '../context-sql.js';
+import { cellSchema, createTable, qualified } from '../product-schema.js';
+import type { Check, Examination, Finding } from './finding.js';
+
+interface Expected {
+  readonly name: string;
+  readonly command: string;
+  readonly roles: readonly string[];
+  readonly using: string | undefined;
+  readonly check: string | undefined;
+  /** The statement that makes it. */
+  readonly statement: string;
+}
+
+interface Found {
+  readonly name: string;
+  readonly quoted: string;
+  readonly permissive: boolean;
+  readonly command: string;
+  readonly roles: readonly string[];
+  readonly using: string | null;
+  readonly check: string | null;
+}
+
+export const checkPolicies: Check = async (examination) => {
+  const { schema, tables, hardened } = examination.manifest.postgres;
+  const findings: Finding[] = await policiesOf(examination, 'tenantry', 'gate', cellSchema(hardened));
+  for (const [name, table] of Object.entries(tables).sort(([a], [b]) => (a < b ? -1 : 1)))
+    findings.push(
+      ...(await policiesOf(examination, schema, name, createTable(examination.manifest, name, table))),
+    );
+  return findings;
+};
+
+async function policiesOf(
+  { ask, manifest }: Examination,
+  schema: string,
+  table: string,
+  madeBy: string,
+): Promise<Finding[]> {
+  const target = schema === 'tenantry' ? `tenantry.${table}` : qualified(manifest, table);
+  const [there] = await ask<{ object: string }>(
+    `SELECT format('%I.%I', n.nspname, c.relname) AS object
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')`,
+    [schema, table],
+  );
+  if (there === undefined) return [];
+  const found = await ask<Found>(
+    `SELECT p.polname AS name, quote_ident(p.polname) AS quoted, p.polpermissive AS permissive,
+            CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE'
+              ELSE 'ALL' END AS command,
+            ARRAY(SELECT CASE role WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(role)::text END
+                    FROM unnest(p.polroles) AS role ORDER BY 1) AS roles,
+            pg_get_expr(p.polqual, p.polrelid) AS using, pg_get_expr(p.polwithcheck, p.polrelid) AS check
+       FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = $1 AND c.relname = $2 ORDER BY p.polname COLLATE "C"`,
+    [schema, table],
+  );
+  const expected = expectedPolicies(madeBy);
+  const names = new Set(expected.map(({ name }) => name));
+  return [
+    ...expected.flatMap((policy) =>
+      comparison(
+        policy,
+        found.find(({ name }) => name === policy.name),
+        there.object,
+        target,
+      ),
+    ),
+    ...found
+      .filter(({ name, permissive }) => permissive && !names.has(name))
+      .map(
+        ({ quoted, roles, command }): Finding => ({
+          kind: 'policy',
+          object: `${there.object}.${quoted}`,
+          invariant: 'policy-of-ours-only',
+          detail: `Beside the policies of ours another lets ${roles.join(', ')} reach rows of ${there.object} (${command}).`,
+          mend: `DROP POLICY ${quoted} ON ${target};`,
+        }),
+      ),
+  ];
+}
+
+function comparison(expected: Expected, found: Found | undefined, table: string, target: string): Finding[] {
+  const { name, statement } = expected;
+  const broken = (invariant: string, detail: string): Finding[] => [
+    {
+      kind: 'policy',
+      object: `${table}.${name}`,
+      invariant,
+      detail,
+      mend: `DROP POLICY IF EXISTS ${name} ON ${target};\n${statement}`,
+    },
+  ];
+  if (found === undefined)
+    return broken(
+      'policy-present',
+      `The policy ${name} of ${table} is missing: what it lets through is refused.`,
+    );
+  if (/current_setting\([^()]*,\s*true\)/.test(`${found.using} ${found.check}`))
+    return broken(
+      'policy-refuses-no-tenant',
+      `The policy ${name} of ${table} reads ${TENANT_SETTING} with missing_ok: no tenant is no error there.`,
+    );
+  const same =
+    found.permissive &&
+    found.command === expected.command &&
+    found.roles.join() === expected.roles.join() &&
+    normalised(found.using ?? undefined) === normalised(expected.using) &&
+    normalised(found.check ?? undefined) === normalised(expected.check);
+  if (same) return [];
+  return broken(
+    'policy-as-made',
+    `The policy ${name} of ${table} is not the one that was made: its rows, its role or its command are others.`,
+  );
+}
+
+/** From the statements that make a table. */
+export function expectedPolicies(madeBy: string): Expected[] {
+  const statements = madeBy.matchAll(
+    /CREATE POLICY (\w+) ON \S+(?: FOR (\w+))? TO ([\w, ]+?)(?:\s+USING (\([^;]*?\)))?(?:\s+WITH CHECK (\([^;]*?\)))?;/g,
+  );
+  return [...statements].map(([statement, name = '', command = 'ALL', roles = '', using, check]) => ({
+    name,
+    command,
+    roles: roles.trim().split(/,\s*/).sort(),
+    using,
+    check,
+    statement,
+  }));
+}
+
+/**
+ * An expression as it is written and as PostgreSQL shows it come to the same: without white space, parentheses and the
+ * casts of literals. Literals stay as they are. Where only `=` and AND stand between the terms, parentheses say nothing.
+ */
+function normalised(expression: string | undefined): string | undefined {
+  return expression
+    ?.split(/('(?:[^']|'')*')/)
+    .map((part, index) =>
+      index % 2 === 1
+        ? part
+        : part
+            .replace(/\s+AS verified_tenant\b/g, '')
+            .replace(/::text\b/g, '')
+            .replace(/\s*= ANY \(?ARRAY\[|\s+IN \(/g, '=')
+            .replace(/[\s()\]]/g, ''),
+    )
+    .join('');
+}

@@ -1,0 +1,179 @@
+/** What is beside the schemas: the database, the server's own functions and tables, ways to other servers, large objects. */
+import { ROLES } from '../../../catalogue/bootstrap.js';
+import {
+  aclOf,
+  type Check,
+  type Examination,
+  type Finding,
+  grantee,
+  REACHING,
+  USABLE_SCHEMA,
+} from './finding.js';
+
+export const checkSystem: Check = async (examination) => [
+  ...(await database(examination)),
+  ...(await serverFunctions(examination)),
+  ...(await serverTables(examination)),
+  ...(await foreignServers(examination)),
+  ...(await userMappings(examination)),
+  ...(await extensions(examination)),
+  ...(await largeObjects(examination)),
+];
+
+/** A temporary table outlives the tenant of a pooled connection. */
+async function database({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; grantee: string; privileges: string[] }>(
+    `SELECT quote_ident(d.datname) AS object, ${grantee('a.grantee')} AS grantee,
+            array_agg(DISTINCT a.privilege_type::text ORDER BY a.privilege_type::text) AS privileges
+       FROM pg_database d, ${aclOf('d.datacl', 'd', 'd.datdba')} a
+      WHERE d.datname = current_database() AND a.grantee IN ${REACHING} AND a.grantee <> d.datdba
+        AND (a.grantee = 0 OR a.privilege_type <> 'CONNECT')
+      GROUP BY d.datname, a.grantee ORDER BY 2`,
+  );
+  return rows.map(({ object, grantee: role, privileges }) => ({
+    kind: 'grant',
+    object,
+    invariant: 'database-rights-as-made',
+    detail: `${role} has ${privileges.join(', ')} on the database; nobody but the roles that are named may connect, nobody but the owner make anything.`,
+    mend: `REVOKE ${privileges.join(', ')} ON DATABASE ${object} FROM ${role} CASCADE;`,
+  }));
+}
+
+/** Beyond what PostgreSQL itself grants; and set_config, by which a statement becomes another tenant's half-way. */
+async function serverFunctions({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; grantees: string[] }>(
+    `SELECT p.oid::regprocedure::text AS object,
+            array_agg(DISTINCT ${grantee('a.grantee')} ORDER BY ${grantee('a.grantee')}) AS grantees
+       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+       LEFT JOIN pg_init_privs i ON i.classoid = 'pg_proc'::regclass AND i.objoid = p.oid AND i.objsubid = 0,
+            ${aclOf('p.proacl', 'f', 'p.proowner')} a
+      WHERE n.nspname = 'pg_catalog' AND a.grantee IN ${REACHING} AND a.grantee <> p.proowner
+        AND (p.proname = 'set_config' OR i.initprivs IS NOT NULL AND NOT EXISTS (
+          SELECT FROM aclexplode(i.initprivs) b WHERE b.grantee = a.grantee))
+      GROUP BY p.oid ORDER BY 1`,
+  );
+  return rows.map(({ object, grantees }) => ({
+    kind: 'function',
+    object: `pg_catalog.${object}`,
+    invariant: 'server-function-out-of-reach',
+    detail: `${grantees.join(', ')} may call ${object}, by which a statement leaves its tenant or the database.`,
+    mend: `REVOKE EXECUTE ON FUNCTION pg_catalog.${object} FROM ${grantees.join(', ')} CASCADE;`,
+  }));
+}
+
+/** Some hold samples of every table's values (pg_statistic), some passwords. */
+async function serverTables({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; grantee: string; privileges: string[] }>(
+    `SELECT format('%I.%I', n.nspname, c.relname) AS object, ${grantee('a.grantee')} AS grantee,
+            array_agg(DISTINCT a.privilege_type::text ORDER BY a.privilege_type::text) AS privileges
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       LEFT JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0,
+            aclexplode(c.relacl) a
+      WHERE n.nspname = 'pg_catalog' AND a.grantee IN ${REACHING} AND a.grantee <> c.relowner
+        AND NOT EXISTS (SELECT FROM aclexplode(i.initprivs) b
+                         WHERE b.grantee = a.grantee AND b.privilege_type = a.privilege_type)
+      GROUP BY n.nspname, c.relname, a.grantee ORDER BY 1, 2`,
+  );
+  return rows.map(({ object, grantee: role, privileges }) => ({
+    kind: 'grant',
+    object,
+    invariant: 'server-table-out-of-reach',
+    detail: `${role} may ${privileges.join(', ')} ${object}, which PostgreSQL keeps to itself.`,
+    mend: `REVOKE ${privileges.join(', ')} ON TABLE ${object} FROM ${role} CASCADE;`,
+  }));
+}
+
+async function foreignServers({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; statement: string; grantees: string[] }>(
+    `SELECT object, statement, array_agg(DISTINCT ${grantee('grantee')} ORDER BY ${grantee('grantee')}) AS grantees
+       FROM (
+         SELECT quote_ident(srvname) AS object, format('FOREIGN SERVER %I', srvname) AS statement, a.grantee
+           FROM pg_foreign_server, ${aclOf('srvacl', 'S', 'srvowner')} a WHERE a.grantee <> srvowner
+         UNION ALL
+         SELECT quote_ident(fdwname), format('FOREIGN DATA WRAPPER %I', fdwname), a.grantee
+           FROM pg_foreign_data_wrapper, ${aclOf('fdwacl', 'F', 'fdwowner')} a WHERE a.grantee <> fdwowner
+       ) AS granted WHERE grantee IN ${REACHING} GROUP BY object, statement ORDER BY statement COLLATE "C"`,
+  );
+  return rows.map(({ object, statement, grantees }) => ({
+    kind: 'foreign server',
+    object,
+    invariant: 'no-way-to-other-servers',
+    detail: `${grantees.join(', ')} may use ${statement.toLowerCase()}, behind which nothing knows of tenants.`,
+    mend: `REVOKE ALL ON ${statement} FROM ${grantees.join(', ')} CASCADE;`,
+  }));
+}
+
+async function userMappings({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; user: string }>(
+    `SELECT quote_ident(srvname) AS object, ${grantee('umuser')} AS user FROM pg_user_mappings
+      WHERE umuser IN ${REACHING} ORDER BY 1, 2`,
+  );
+  return rows.map(({ object, user }) => ({
+    kind: 'foreign server',
+    object,
+    invariant: 'no-way-to-other-servers',
+    detail: `${user} is somebody on the foreign server ${object}, and nothing there knows of tenants.`,
+    mend: `DROP USER MAPPING FOR ${user} SERVER ${object};`,
+  }));
+}
+
+/** By these a statement connects anew, reads files, or reads what others have said. */
+const LEADING_OUT = [
+  'adminpack',
+  'dblink',
+  'file_fdw',
+  'http',
+  'pageinspect',
+  'pg_cron',
+  'pg_net',
+  'pg_stat_statements',
+  'pgrowlocks',
+  'plperlu',
+  'plpython3u',
+  'pltclu',
+  'postgres_fdw',
+  'xml2',
+];
+
+async function extensions({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; routines: string[] }>(
+    `SELECT quote_ident(e.extname) AS object,
+            array_agg(p.oid::regprocedure::text ORDER BY p.oid::regprocedure::text COLLATE "C") AS routines
+       FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+        AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
+       JOIN pg_proc p ON p.oid = d.objid JOIN pg_namespace n ON n.oid = p.pronamespace
+      WHERE e.extname = ANY ($1) AND ${USABLE_SCHEMA}
+        AND EXISTS (SELECT FROM ${aclOf('p.proacl', 'f', 'p.proowner')} a WHERE a.grantee IN ${REACHING})
+      GROUP BY e.extname ORDER BY 1`,
+    [LEADING_OUT],
+  );
+  return rows.map(({ object, routines }) => ({
+    kind: 'extension',
+    object,
+    invariant: 'extension-out-of-reach',
+    detail: `The product may call functions of ${object}, which lead out of its connection, and so past its tenant.`,
+    mend: routines
+      .map(
+        (routine) =>
+          `REVOKE EXECUTE ON ROUTINE ${routine} FROM PUBLIC, ${ROLES.runtime}, ${ROLES.purge} CASCADE;`,
+      )
+      .join('\n'),
+  }));
+}
+
+/** They have rights by role, and every tenant comes as the same. */
+async function largeObjects({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; grantees: string[] }>(
+    `SELECT m.oid::text AS object,
+            array_agg(DISTINCT ${grantee('a.grantee')} ORDER BY ${grantee('a.grantee')}) AS grantees
+       FROM pg_largeobject_metadata m, ${aclOf('m.lomacl', 'L', 'm.lomowner')} a
+      WHERE a.grantee IN ${REACHING} AND a.grantee <> m.lomowner GROUP BY m.oid ORDER BY m.oid`,
+  );
+  return rows.map(({ object, grantees }) => ({
+    kind: 'large object',
+    object,
+    invariant: 'large-object-out-of-reach',
+    detail: `${grantees.join(', ')} may use the large object ${object}, whichever tenant they act for.`,
+    mend: `REVOKE ALL ON LARGE OBJECT ${object} FROM ${grantees.join(', ')} CASCADE;`,
+  }));
+}

@@ -1,0 +1,78 @@
+/**
+ * The gate of a tenant in its cell's PostgreSQL: one row, read inside every policy. Without it the tenant's context
+ * sees nothing and writes nothing.
+ */
+import type { Pool } from 'pg';
+import { transaction } from '../../catalogue/pool.js';
+import { TenantryError } from '../../domain/errors.js';
+import type { TenantId } from '../../domain/ids.js';
+import { type Manifest, tablesInOrder } from '../../domain/manifest.js';
+import type { GateMode } from '../../domain/tenant-state.js';
+import { ENTER } from './context-sql.js';
+import { qualified } from './product-schema.js';
+
+/** A tenant's row and the generation that sets it: an older one is refused. */
+export interface GateRow {
+  readonly tenantId: TenantId;
+  readonly generation: number;
+}
+
+/**
+ * Sets the gates, all or none.
+ * @throws TenantryError STALE_GENERATION when a newer operation has set one.
+ */
+export async function setGates(control: Pool, rows: readonly GateRow[], mode: GateMode): Promise<void> {
+  const { rowCount } = await control.query({
+    name: 'gate-set',
+    text: `INSERT INTO tenantry.gate AS g (tenant_id, mode, generation)
+           SELECT id, $3, generation FROM unnest($1::uuid[], $2::bigint[]) AS asked(id, generation)
+           ON CONFLICT (tenant_id) DO UPDATE SET mode = excluded.mode, generation = excluded.generation,
+             updated_at = clock_timestamp() WHERE g.generation <= excluded.generation`,
+    values: [rows.map((row) => row.tenantId), rows.map((row) => row.generation), mode],
+  });
+  if (rowCount !== rows.length) throw new TenantryError('STALE_GENERATION');
+}
+
+/** The gates that are there, by tenant. */
+export async function readGates(
+  control: Pool,
+  tenants: readonly TenantId[],
+): Promise<Map<TenantId, GateMode>> {
+  const { rows } = await control.query<{ tenant_id: TenantId; mode: GateMode }>({
+    name: 'gate-read',
+    text: 'SELECT tenant_id, mode FROM tenantry.gate WHERE tenant_id = ANY ($1::uuid[])',
+    values: [tenants],
+  });
+  return new Map(rows.map((row) => [row.tenant_id, row.mode]));
+}
+
+/**
+ * Removes a tenant's rows and then its gate. The purge role sees only the tenant of its context, and that only
+ * while its gate stands at `purging`, so this can erase no other.
+ */
+export async function eraseRows(
+  pools: { readonly control: Pool; readonly purge: Pool },
+  manifest: Manifest,
+  row: GateRow,
+): Promise<{ rowsDeleted: number }> {
+  const present = await readGates(pools.control, [row.tenantId]);
+  // Never opened, or erased before: without a gate no row could ever be written.
+  if (!present.has(row.tenantId)) return { rowsDeleted: 0 };
+  await setGates(pools.control, [row], 'purging');
+  const rowsDeleted = await transaction(pools.purge, async (client) => {
+    await client.query(ENTER, [row.tenantId, null, null]);
+    let deleted = 0;
+    for (const [table] of tablesInOrder(manifest).toReversed()) {
+      const result = await client.query(`DELETE FROM ${qualified(manifest, table)} WHERE tenant_id = $1`, [
+        row.tenantId,
+      ]);
+      deleted += result.rowCount ?? 0;
+    }
+    return deleted;
+  });
+  await pools.control.query('DELETE FROM tenantry.gate WHERE tenant_id = $1 AND generation <= $2', [
+    row.tenantId,
+    row.generation,
+  ]);
+  return { rowsDeleted };
+}

@@ -1,0 +1,152 @@
+/**
+ * A few connections that many callers' single statements share, several under way on each. A statement waits for those
+ * before it on its connection, so a slow one or a large result holds up those behind it: new ones avoid such a
+ * connection, and what is known to be slow belongs on a connection of its own (`dedicated`).
+ */
+import type { QueryResult } from 'pg';
+import { TenantryError } from '../../domain/errors.js';
+import type { Connection } from './connection.js';
+
+export interface LaneOptions {
+  readonly connections: number;
+  readonly maxInFlight: number;
+  readonly maxQueued: number;
+  readonly acquireTimeoutMs: number;
+  /** After it, plus a grace, a server that has not answered counts as gone. */
+  readonly statementTimeoutMs: number;
+}
+
+export type Send = (connection: Connection) => Promise<QueryResult>;
+
+interface Waiting {
+  readonly send: Send;
+  readonly resolve: (result: Promise<QueryResult>) => void;
+  readonly reject: (error: Error) => void;
+  readonly since: number;
+}
+
+/**
+ * A connection is filled so far before the next one is used, and a further one opened when each is: fewer connections
+ * make larger batches, and these are what pipelining gains.
+ */
+const DEPTH = 32;
+/** A connection whose oldest statement takes longer is avoided, in ms. */
+const SLOW_MS = 25;
+const GRACE_MS = 2_000;
+
+export class Lanes {
+  readonly #open: () => Promise<Connection>;
+  readonly #options: LaneOptions;
+  #lanes: Connection[] = [];
+  #opening = 0;
+  #waiting: Waiting[] = [];
+  #watch: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(open: () => Promise<Connection>, options: LaneOptions) {
+    this.#open = open;
+    this.#options = options;
+  }
+
+  /** @throws TenantryError CLIENTS_EXHAUSTED, STORE_UNAVAILABLE, or what `send` throws */
+  async run(send: Send): Promise<QueryResult> {
+    if (this.#closed) throw closedError();
+    const lane = this.#waiting.length === 0 ? this.#pick() : undefined;
+    if (lane !== undefined) return this.#on(lane, send);
+    if (this.#waiting.length >= this.#options.maxQueued)
+      throw new TenantryError('CLIENTS_EXHAUSTED', { store: 'PostgreSQL' });
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ send, resolve, reject, since: performance.now() });
+      this.#keepWatch();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearInterval(this.#watch);
+    for (const { reject } of this.#waiting.splice(0)) reject(closedError());
+    await Promise.all(this.#lanes.splice(0).map((lane) => lane.end()));
+  }
+
+  async #on(lane: Connection, send: Send): Promise<QueryResult> {
+    const sent = send(lane);
+    this.#keepWatch();
+    try {
+      return await sent;
+    } finally {
+      if (this.#waiting.length > 0) this.#serve();
+    }
+  }
+
+  /** The first that is not busy, or else the least busy with room; opens another one when all are busy. */
+  #pick(): Connection | undefined {
+    const { connections, maxInFlight } = this.#options;
+    const now = performance.now();
+    let best: Connection | undefined;
+    let least = Number.POSITIVE_INFINITY;
+    for (const lane of this.#lanes) {
+      if (!lane.usable) continue;
+      const load = lane.inFlight + (lane.headAge(now) > SLOW_MS ? maxInFlight : 0);
+      if (lane.inFlight < maxInFlight && load < least) {
+        least = load;
+        best = lane;
+        if (load < DEPTH) return best;
+      }
+    }
+    // One at a time: what a burst of statements needs is known when the next one is there.
+    if (this.#opening === 0) {
+      this.#lanes = this.#lanes.filter((lane) => lane.usable);
+      if (this.#lanes.length < connections) this.#add();
+    }
+    return best;
+  }
+
+  #add(): void {
+    this.#opening += 1;
+    this.#open().then(
+      (lane) => {
+        this.#opening -= 1;
+        if (this.#closed) return void lane.end();
+        this.#lanes.push(lane);
+        this.#serve();
+      },
+      (error: Error) => {
+        this.#opening -= 1;
+        // Those who wait have no other connection to wait for.
+        if (this.#lanes.every((lane) => !lane.usable) && this.#opening === 0)
+          for (const { reject } of this.#waiting.splice(0)) reject(error);
+      },
+    );
+  }
+
+  #serve(): void {
+    while (this.#waiting.length > 0) {
+      const lane = this.#pick();
+      if (lane === undefined) return;
+      const next = this.#waiting.shift();
+      next?.resolve(this.#on(lane, next.send));
+    }
+  }
+
+  /** While anything is under way: whether servers still answer and those who wait have waited too long. */
+  #keepWatch(): void {
+    if (this.#watch !== undefined) return;
+    this.#watch = setInterval(() => {
+      const now = performance.now();
+      const { acquireTimeoutMs, statementTimeoutMs } = this.#options;
+      for (const lane of this.#lanes)
+        if (statementTimeoutMs > 0 && lane.headAge(now) > statementTimeoutMs + GRACE_MS) lane.destroy();
+      const code = this.#lanes.some((lane) => lane.usable) ? 'CLIENTS_EXHAUSTED' : 'STORE_UNAVAILABLE';
+      while (this.#waiting[0] !== undefined && now - this.#waiting[0].since > acquireTimeoutMs)
+        this.#waiting.shift()?.reject(new TenantryError(code, { store: 'PostgreSQL' }));
+      if (this.#waiting.length > 0) this.#serve();
+      else if (this.#lanes.every((lane) => lane.inFlight === 0)) {
+        clearInterval(this.#watch);
+        this.#watch = undefined;
+      }
+    }, 250);
+    this.#watch.unref();
+  }
+}
+
+const closedError = (): Error => new Error('This scoped PostgreSQL has been closed.');

@@ -1,0 +1,81 @@
+/**
+ * Which of the product's statements a connection has prepared: those that came a second time, at most so many, the
+ * least recently used going first. A statement that is just being prepared is not relied on until the server said so.
+ */
+import pg from 'pg';
+
+export interface Prepared {
+  /** Never used again after it failed, so that it cannot meet what is left of it. */
+  readonly name: string;
+  readonly text: string;
+  state: 'parsing' | 'ready';
+}
+
+export class PreparedStatements {
+  readonly #limit: number;
+  readonly #known = new Map<string, Prepared>();
+  /** Seen once. */
+  #seen = new Set<string>();
+  #dropped: string[] = [];
+  #counter = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** How to send a statement now: `ready` without Parse, `parsing` with one under its name, undefined without a name. */
+  use(text: string): Prepared | undefined {
+    const known = this.#known.get(text);
+    if (known !== undefined) {
+      if (known.state === 'parsing') return undefined;
+      this.#known.delete(text);
+      this.#known.set(text, known);
+      return known;
+    }
+    if (!this.#seen.delete(text)) {
+      // Texts with literals in them never come again: they pass through here and nowhere else.
+      if (this.#seen.size >= this.#limit * 4) this.#seen = new Set();
+      this.#seen.add(text);
+      return undefined;
+    }
+    const prepared: Prepared = { name: `t${++this.#counter}`, text, state: 'parsing' };
+    this.#known.set(text, prepared);
+    this.#evict();
+    return prepared;
+  }
+
+  /** A statement failed: a name that was never prepared is forgotten, a plan that no longer fits is given up. */
+  failed(prepared: Prepared | undefined, error: Error): void {
+    if (prepared === undefined || this.#known.get(prepared.text) !== prepared) return;
+    if (prepared.state === 'parsing') this.#known.delete(prepared.text);
+    else if (isStalePlan(error)) this.#drop(prepared);
+  }
+
+  /** Names to be closed with the next group. */
+  takeDropped(): readonly string[] {
+    if (this.#dropped.length === 0) return this.#dropped;
+    const dropped = this.#dropped;
+    this.#dropped = [];
+    return dropped;
+  }
+
+  #evict(): void {
+    if (this.#known.size <= this.#limit) return;
+    for (const candidate of this.#known.values()) {
+      if (candidate.state === 'ready') return this.#drop(candidate);
+    }
+  }
+
+  #drop(prepared: Prepared): void {
+    this.#known.delete(prepared.text);
+    this.#dropped.push(prepared.name);
+  }
+}
+
+/**
+ * A table changed its columns under a prepared statement (0A000), or the pooler lost it (26000) or lost count of it
+ * (42P05, PgBouncer after an error while it made room for others): nothing has run.
+ */
+export const isStalePlan = (error: unknown): boolean =>
+  error instanceof pg.DatabaseError &&
+  ((error.code === '0A000' && /cached plan/.test(error.message)) || /^(26000|42P05)$/.test(error.code ?? ''));

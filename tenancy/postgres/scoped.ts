@@ -1,0 +1,307 @@
+/**
+ * PostgreSQL as one tenant. Each statement goes to the server together with the tenant that it is for, in one round
+ * trip and one transaction, and the policies of the tables hold it to that tenant's rows.
+ */
+import type { CustomTypesConfig, Pool, QueryResult, QueryResultRow } from 'pg';
+import { TenantryError } from '../../domain/errors.js';
+import type { TenantId } from '../../domain/ids.js';
+import { refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
+import { type Ahead, Connection, type ConnectionOptions, type Statement } from './connection.js';
+import { ENTER, ENTER_WITH_TOKEN } from './context-sql.js';
+import { InteractivePool } from './interactive.js';
+import { Lanes } from './lanes.js';
+import { TenantPool } from './pool-shape.js';
+import { isStalePlan } from './prepared.js';
+import { admitStatement } from './statement.js';
+import { createTokenSource, type TokenSourceOptions } from './token.js';
+import {
+  type Enter,
+  isLonger,
+  modesOf,
+  type StatementOptions,
+  Transaction,
+  type TransactionOptions,
+  untilAborted,
+  withinGrace,
+} from './transaction.js';
+
+export interface ScopedPostgresOptions {
+  /** As the runtime role. */
+  readonly url: string;
+  /** Shown in pg_stat_activity. Default `tenantry-product`. */
+  readonly name?: string | undefined;
+  /** Connections that single statements share, at most. Default 4: a few are faster than many. */
+  readonly connections?: number | undefined;
+  /** Connections for transactions and for statements with a signal or `dedicated`, at most. Default 8. */
+  readonly interactive?: number | undefined;
+  /** In ms; 0 for none. Default 15 s. */
+  readonly statementTimeoutMs?: number | undefined;
+  /** After which the server ends a transaction that says nothing, in ms. Default 60 s. */
+  readonly transactionIdleMs?: number | undefined;
+  /** How long to wait for a connection, in ms. Default 5 s. */
+  readonly acquireTimeoutMs?: number | undefined;
+  /** Off behind PgBouncer before 1.22.1, or with its max_prepared_statements at 0. Default on. */
+  readonly prepare?: boolean | undefined;
+  /** Statements that a connection keeps prepared. Default 128. */
+  readonly preparedPerConnection?: number | undefined;
+  /**
+   * Statements under way on one shared connection. Default 64, and 1 where `prepare` is off: PgBouncer before 1.22.1
+   * gives the answers that a connection leaves behind when it is cut to another one, unless it left but one.
+   */
+  readonly maxInFlight?: number | undefined;
+  /** Statements that may wait for room. Default 1,000. */
+  readonly maxQueued?: number | undefined;
+  /** Where the manifest says `postgres.hardened`. */
+  readonly hardened?: TokenSourceOptions | undefined;
+}
+
+export interface ScopedPostgresPool {
+  forTenant(context: Pick<TenantContext, 'tenantId'>): ScopedPostgres;
+  /** Waits for statements under way; transactions that are still open are cut. */
+  close(): Promise<void>;
+}
+
+export interface ScopedQueryConfig extends StatementOptions {
+  readonly text: string;
+  readonly values?: readonly unknown[] | undefined;
+  readonly rowMode?: 'array' | undefined;
+  readonly types?: CustomTypesConfig | undefined;
+  /** On a connection of its own: for what is slow or returns much, which would hold up others' statements. */
+  readonly dedicated?: boolean | undefined;
+}
+
+export interface ScopedPostgres {
+  /**
+   * One statement, one round trip. With `signal` or `dedicated` on a connection of its own, else on a shared one.
+   * @throws TenantryError STATEMENT_REFUSED or NESTED_TENANT_CONTEXT before it is sent, CLIENTS_EXHAUSTED, or
+   *   STORE_UNAVAILABLE, which after sending has a ConnectionLost as its cause: the statement may have run.
+   *   pg.DatabaseError for what the server says.
+   */
+  query<R extends QueryResultRow = QueryResultRow>(
+    textOrConfig: string | ScopedQueryConfig,
+    values?: readonly unknown[],
+  ): Promise<QueryResult<R>>;
+  /**
+   * COMMIT when `work` is done, ROLLBACK when it throws. The handle is dead afterwards.
+   * @throws as `query`, what `work` throws, and STORE_REFUSED when a failed statement was swallowed in `work`
+   */
+  transaction<T>(work: (tx: ScopedTransaction) => Promise<T>, options?: TransactionOptions): Promise<T>;
+  /** For Kysely, Drizzle and others that take a pg.Pool. */
+  readonly pool: Pool;
+}
+
+export interface ScopedTransaction {
+  query<R extends QueryResultRow = QueryResultRow>(
+    textOrConfig: string | Omit<ScopedQueryConfig, 'dedicated'>,
+    values?: readonly unknown[],
+  ): Promise<QueryResult<R>>;
+}
+
+export function createScopedPostgres(options: ScopedPostgresOptions): ScopedPostgresPool {
+  const { statementTimeoutMs = 15_000, acquireTimeoutMs = 5_000 } = options;
+  const connection: ConnectionOptions = {
+    url: options.url,
+    name: options.name ?? 'tenantry-product',
+    prepare: options.prepare ?? true,
+    preparedPerConnection: options.preparedPerConnection ?? 128,
+    connectTimeoutMs: acquireTimeoutMs,
+  };
+  const open = (): Promise<Connection> =>
+    Connection.open(connection, [options.hardened === undefined ? ENTER : ENTER_WITH_TOKEN]);
+  const lanes = new Lanes(open, {
+    connections: options.connections ?? 4,
+    maxInFlight: options.maxInFlight ?? (connection.prepare ? 64 : 1),
+    maxQueued: options.maxQueued ?? 1_000,
+    acquireTimeoutMs,
+    statementTimeoutMs,
+  });
+  const interactive = new InteractivePool(open, { interactive: options.interactive ?? 8, acquireTimeoutMs });
+  const shared: Shared = {
+    lanes,
+    interactive,
+    statementTimeoutMs,
+    transactionIdleMs: options.transactionIdleMs ?? 60_000,
+  };
+  const enterAs =
+    options.hardened === undefined
+      ? entering(ENTER, (tenant) => tenant)
+      : entering(ENTER_WITH_TOKEN, createTokenSource(options.hardened));
+  return {
+    forTenant: ({ tenantId }) =>
+      new ScopedToTenant(shared, tenantId, (timeouts) => enterAs(tenantId, timeouts)),
+    async close() {
+      await Promise.all([lanes.close(), interactive.close()]);
+    },
+  };
+}
+
+interface Shared {
+  readonly lanes: Lanes;
+  readonly interactive: InteractivePool;
+  readonly statementTimeoutMs: number;
+  readonly transactionIdleMs: number;
+}
+
+class ScopedToTenant implements ScopedPostgres {
+  readonly #shared: Shared;
+  readonly #tenantId: TenantId;
+  readonly #enter: Enter;
+  #pool: Pool | undefined;
+
+  constructor(shared: Shared, tenantId: TenantId, enter: Enter) {
+    this.#shared = shared;
+    this.#tenantId = tenantId;
+    this.#enter = enter;
+  }
+
+  get pool(): Pool {
+    const source = {
+      tenantId: this.#tenantId,
+      scoped: this,
+      begin: (modes: string) => this.#begin({ modes }),
+    };
+    this.#pool ??= new TenantPool(() => source) as unknown as Pool;
+    return this.#pool;
+  }
+
+  async query<R extends QueryResultRow = QueryResultRow>(
+    textOrConfig: string | ScopedQueryConfig,
+    values?: readonly unknown[],
+  ): Promise<QueryResult<R>> {
+    refuseOtherTenants(this.#tenantId);
+    const config = configOf(textOrConfig, values);
+    admitStatement(config.text, 'alone');
+    const { statementTimeoutMs, lanes } = this.#shared;
+    const { signal, dedicated, timeoutMs = statementTimeoutMs } = config;
+    const ahead = [this.#enter({ statementMs: timeoutMs })];
+    const send = async (connection: Connection): Promise<QueryResult> => {
+      try {
+        return await connection.run(ahead, config);
+      } catch (error) {
+        // It did not run, and is sent whole this time.
+        if (isStalePlan(error)) return connection.run(ahead, config, true);
+        throw error;
+      }
+    };
+    try {
+      const result =
+        signal !== undefined || dedicated === true || isLonger(timeoutMs, statementTimeoutMs)
+          ? this.#onItsOwn(send, timeoutMs, signal)
+          : lanes.run(send);
+      return (await result) as QueryResult<R>;
+    } catch (error) {
+      // Without this the stack leads to a socket's read.
+      if (error instanceof Error && error !== signal?.reason) Error.captureStackTrace(error);
+      throw error;
+    }
+  }
+
+  async transaction<T>(
+    work: (tx: ScopedTransaction) => Promise<T>,
+    options: TransactionOptions = {},
+  ): Promise<T> {
+    refuseOtherTenants(this.#tenantId);
+    const { signal } = options;
+    const transaction = await this.#begin({
+      modes: modesOf(options),
+      signal,
+      timeoutMs: options.timeoutMs,
+    });
+    const handle: ScopedTransaction = {
+      query: async (textOrConfig, values) => {
+        refuseOtherTenants(this.#tenantId);
+        const config = configOf(textOrConfig, values);
+        return transaction.query(config, config);
+      },
+    };
+    return untilAborted(signal, finish(transaction, handle, work), () => transaction.cancel());
+  }
+
+  #begin(o: {
+    readonly modes: string;
+    readonly signal?: AbortSignal | undefined;
+    readonly timeoutMs?: number | undefined;
+  }): Promise<Transaction> {
+    return Transaction.begin(this.#shared.interactive, this.#enter, {
+      modes: o.modes,
+      signal: o.signal,
+      timeoutMs: o.timeoutMs ?? this.#shared.statementTimeoutMs,
+      idleMs: this.#shared.transactionIdleMs,
+    });
+  }
+
+  async #onItsOwn(
+    send: (connection: Connection) => Promise<QueryResult>,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<QueryResult> {
+    const { interactive } = this.#shared;
+    const connection = await interactive.acquire(signal);
+    let over = false;
+    const sent = withinGrace(connection, timeoutMs, () => send(connection)).finally(() => {
+      // A connection under cancellation is released by it.
+      if (!over) interactive.release(connection);
+      over = true;
+    });
+    return untilAborted(signal, sent, () => {
+      // It may be somebody else's by now.
+      if (over) return false;
+      over = true;
+      interactive.cancel(connection);
+      return true;
+    });
+  }
+}
+
+async function finish<T>(
+  transaction: Transaction,
+  handle: ScopedTransaction,
+  work: (tx: ScopedTransaction) => Promise<T>,
+): Promise<T> {
+  let result: T;
+  try {
+    result = await work(handle);
+  } catch (error) {
+    await transaction.rollback();
+    throw error;
+  }
+  const { command } = await transaction.commit();
+  if (command === 'ROLLBACK')
+    throw new TenantryError('STORE_REFUSED', {
+      store: 'PostgreSQL',
+      reason: 'a statement had failed and the transaction was rolled back',
+    });
+  return result;
+}
+
+/** How each tenant is entered with the usual time-out, made once. */
+const CACHED = 20_000;
+
+/** @param named what the statement is told of a tenant: its id, or a token for it */
+function entering(text: string, named: (tenant: TenantId) => string): EnterAs {
+  const cached = new Map<string, Ahead>();
+  return (tenant, { statementMs, idleMs }) => {
+    const name = named(tenant);
+    const key = idleMs === undefined ? `${name}${statementMs}` : '';
+    const known = cached.get(key);
+    if (known !== undefined) return known;
+    const ahead = { text, values: [name, msText(statementMs), msText(idleMs)], constant: true };
+    if (key !== '') {
+      if (cached.size >= CACHED) cached.clear();
+      cached.set(key, ahead);
+    }
+    return ahead;
+  };
+}
+
+type EnterAs = (tenant: TenantId, timeouts: Parameters<Enter>[0]) => Ahead;
+
+const msText = (ms: number | undefined): string | null => (ms === undefined ? null : String(Math.ceil(ms)));
+
+type Config = ScopedQueryConfig & Statement;
+const configOf = (textOrConfig: string | ScopedQueryConfig, values?: readonly unknown[]): Config =>
+  typeof textOrConfig === 'string'
+    ? { text: textOrConfig, values }
+    : values === undefined
+      ? textOrConfig
+      : { ...textOrConfig, values };

@@ -1,0 +1,201 @@
+/**
+ * A transaction of one tenant on a connection that is nobody else's until it ends. Its handle is dead afterwards. One
+ * that is forgotten is ended by the server, `idle_in_transaction_session_timeout` after its last statement.
+ */
+import type { QueryResult, QueryResultRow } from 'pg';
+import { TenantryError } from '../../domain/errors.js';
+import type { Ahead, Connection, Statement } from './connection.js';
+import type { InteractivePool } from './interactive.js';
+import { admitStatement, isRollback } from './statement.js';
+
+export type IsolationLevel = 'read committed' | 'repeatable read' | 'serializable';
+
+export interface TransactionOptions {
+  readonly isolation?: IsolationLevel | undefined;
+  readonly readOnly?: boolean | undefined;
+  /** Cancels what runs in the server and rolls back. */
+  readonly signal?: AbortSignal | undefined;
+  /** For each statement, in ms. */
+  readonly timeoutMs?: number | undefined;
+}
+
+export interface StatementOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** In ms; in a transaction at most the transaction's own. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** The statement that enters the tenant, with the time-outs that it sets. */
+export type Enter = (timeouts: {
+  readonly statementMs: number;
+  readonly idleMs?: number | undefined;
+}) => Ahead;
+
+/** What the server may take beyond a statement's time-out before it counts as gone, in ms. */
+export const GRACE_MS = 2_000;
+
+export class Transaction {
+  readonly #pool: InteractivePool;
+  readonly #connection: Connection;
+  readonly #enter: Enter;
+  readonly #defaultMs: number;
+  /** What the server was told last; undefined when a rollback to a savepoint may have taken it back. */
+  #timeoutMs: number | undefined;
+  #over = false;
+
+  private constructor(pool: InteractivePool, connection: Connection, enter: Enter, timeoutMs: number) {
+    this.#pool = pool;
+    this.#connection = connection;
+    this.#enter = enter;
+    this.#defaultMs = timeoutMs;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /**
+   * BEGIN and the tenant in one round trip.
+   * @param modes of BEGIN, as SQL of ours
+   */
+  static async begin(
+    pool: InteractivePool,
+    enter: Enter,
+    o: {
+      readonly modes: string;
+      readonly timeoutMs: number;
+      readonly idleMs: number;
+      readonly signal?: AbortSignal | undefined;
+    },
+  ): Promise<Transaction> {
+    const connection = await pool.acquire(o.signal);
+    const transaction = new Transaction(pool, connection, enter, o.timeoutMs);
+    try {
+      await transaction.#run([
+        { text: `BEGIN ${o.modes}`.trim() },
+        enter({ statementMs: o.timeoutMs, idleMs: o.idleMs }),
+      ]);
+      return transaction;
+    } catch (error) {
+      transaction.#end();
+      throw error;
+    }
+  }
+
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** @throws TenantryError STATEMENT_REFUSED, STORE_UNAVAILABLE; pg.DatabaseError; the signal's reason */
+  async query<R extends QueryResultRow = QueryResultRow>(
+    statement: Statement,
+    { signal, timeoutMs = this.#defaultMs }: StatementOptions = {},
+  ): Promise<QueryResult<R>> {
+    if (this.#over) throw ended();
+    admitStatement(statement.text, 'in transaction');
+    if (signal?.aborted === true) throw signal.reason;
+    if (isLonger(timeoutMs, this.#defaultMs))
+      throw refused('its time-out is longer than that of its transaction');
+    // Nothing goes ahead of a rollback: in a transaction that has failed the server takes nothing else.
+    const back = isRollback(statement.text);
+    // A time-out stays for the rest of a transaction, so the one that it had before is set again.
+    const ahead = back || timeoutMs === this.#timeoutMs ? [] : [this.#enter({ statementMs: timeoutMs })];
+    this.#timeoutMs = back ? undefined : timeoutMs;
+    return this.#until(signal, this.#run(ahead, statement) as Promise<QueryResult<R>>);
+  }
+
+  /** The server's answer: command is ROLLBACK when a statement had failed. */
+  async commit(): Promise<QueryResult> {
+    if (this.#over) throw ended();
+    this.#over = true;
+    try {
+      return await this.#run([], { text: 'COMMIT' });
+    } finally {
+      this.#end();
+    }
+  }
+
+  /** Does nothing when it is over. A connection that cannot roll back is given up, which rolls back as well. */
+  async rollback(): Promise<void> {
+    if (this.#over) return;
+    this.#over = true;
+    await this.#run([], { text: 'ROLLBACK' })
+      .catch(() => this.#connection.destroy())
+      .finally(() => this.#end());
+  }
+
+  /** Cancels in the server; rolled back with the connection. False when it is over, or its end under way. */
+  cancel(): boolean {
+    if (this.#over) return false;
+    this.#over = true;
+    this.#pool.cancel(this.#connection);
+    return true;
+  }
+
+  #end(): void {
+    this.#over = true;
+    this.#pool.release(this.#connection);
+  }
+
+  async #run(ahead: readonly Ahead[], statement?: Statement): Promise<QueryResult> {
+    return withinGrace(this.#connection, this.#timeoutMs ?? this.#defaultMs, () =>
+      this.#connection.run(ahead, statement),
+    );
+  }
+
+  #until<T>(signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
+    return untilAborted(signal, work, () => this.cancel());
+  }
+}
+
+/** A server that has not answered some time after it should have given up counts as gone. */
+export async function withinGrace<T>(
+  connection: Connection,
+  timeoutMs: number,
+  work: () => Promise<T>,
+): Promise<T> {
+  const timer = timeoutMs > 0 ? setTimeout(() => connection.destroy(), timeoutMs + GRACE_MS) : undefined;
+  try {
+    return await work();
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * `work`, or the signal's reason as soon as it is aborted and `cancel` could still cancel it; the work's own end is
+ * ignored then. A COMMIT under way is waited for: its answer is the truth.
+ */
+export function untilAborted<T>(
+  signal: AbortSignal | undefined,
+  work: Promise<T>,
+  cancel: () => boolean,
+): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      if (cancel()) reject(signal.reason as Error);
+    };
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}
+
+export function modesOf({ isolation, readOnly }: TransactionOptions): string {
+  return [isolation && `ISOLATION LEVEL ${LEVELS[isolation]}`, readOnly === true && 'READ ONLY']
+    .filter(Boolean)
+    .join(' ');
+}
+
+/** Looked up, so that what stands in the statement is ours whatever a caller's types were. */
+const LEVELS: Record<IsolationLevel, string> = {
+  'read committed': 'READ COMMITTED',
+  'repeatable read': 'REPEATABLE READ',
+  serializable: 'SERIALIZABLE',
+};
+
+/** Of time-outs, where 0 is none. */
+export const isLonger = (timeoutMs: number, limitMs: number): boolean =>
+  limitMs > 0 && (timeoutMs <= 0 || timeoutMs > limitMs);
+
+const refused = (reason: string): TenantryError =>
+  new TenantryError('STATEMENT_REFUSED', { store: 'PostgreSQL', reason });
+const ended = (): TenantryError => refused('its transaction has ended');

@@ -1,0 +1,195 @@
+/**
+ * A cache in the current tenant's namespace, in which a value that is missing is made once: callers of one process share
+ * one load, and a lock in the tenant's own namespace keeps the other processes waiting for it.
+ *
+ * - A loader's failure reaches those who wait for that load, and is not kept.
+ * - The lock is a lease. When its holder dies, or takes longer than `lockMs`, somebody else loads.
+ * - A value that was removed while it was being made is not kept: the lock goes with it, and a loader whose lock is gone
+ *   keeps nothing. Without scripts that is looked at a round trip before it is written, no closer.
+ * - A cache that cannot be written or reached costs speed, not answers: the loader is asked.
+ */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+import { TenantryError } from '../../domain/errors.js';
+import { currentTenant } from '../context/tenant-context.js';
+import type { RedisNamespace, ScopedRedis } from './scoped.js';
+
+export interface CacheOptions {
+  /** Default: `cache`. */
+  readonly namespace?: string;
+  /** How long a value lives. Default: the TTL that the manifest gives the namespace, or five minutes. */
+  readonly ttlSeconds?: number;
+  /** Longer than a loader takes. Others wait no longer than this, and then load themselves. Default: 10,000. */
+  readonly lockMs?: number;
+  /** Larger ones, as JSON, are answered and not kept. Default: 1 MiB. */
+  readonly maxBytes?: number;
+  /** Loads at once in this process, of all tenants. Default: 1,000. */
+  readonly maxLoads?: number;
+  /** Default: the current tenant's. */
+  readonly redis?: () => ScopedRedis;
+}
+
+export interface Cache {
+  /**
+   * The value of `key`, or what `load` makes of it, which is kept. As JSON has it: each caller gets a copy, and
+   * `undefined` is not kept. The first caller's `load` runs, in its context, for all that ask meanwhile: what it
+   * depends on belongs into the key, the principal included.
+   * @throws what `load` throws; TenantryError CLIENTS_EXHAUSTED past `maxLoads`, NO_TENANT_CONTEXT
+   */
+  getOrSet<T>(key: string, load: () => T | Promise<T>, options?: { ttlSeconds?: number }): Promise<T>;
+  /** Whatever is kept, if anything is. */
+  get(key: string): Promise<unknown>;
+  set(key: string, value: unknown, options?: { ttlSeconds?: number }): Promise<void>;
+  /** Also what is being loaded is not kept. */
+  delete(key: string): Promise<void>;
+}
+
+const FIVE_MINUTES = 300;
+
+export function createCache(options: CacheOptions = {}): Cache {
+  const {
+    namespace = 'cache',
+    lockMs = 10_000,
+    maxBytes = 2 ** 20,
+    maxLoads = 1_000,
+    redis = (): ScopedRedis => currentTenant().redis,
+  } = options;
+  /** By tenant and key; a value is JSON. */
+  const loads = new Map<string, Promise<string | undefined>>();
+
+  return {
+    async getOrSet<T>(key: string, load: () => T | Promise<T>, own: { ttlSeconds?: number } = {}) {
+      const { cached, name } = place(key);
+      let loading = loads.get(name);
+      if (loading === undefined) {
+        const found = await cached.get(valueOf(key)).catch(nothing);
+        if (found !== null) return JSON.parse(found) as T;
+        // Somebody may have begun meanwhile.
+        loading = loads.get(name);
+      }
+      if (loading === undefined) {
+        if (loads.size >= maxLoads) throw new TenantryError('CLIENTS_EXHAUSTED', { store: 'the cache' });
+        const made = async (): Promise<string | undefined> => json(await load());
+        loading = loadOnce(cached, key, made, endOf(cached, own)).finally(() => loads.delete(name));
+        loads.set(name, loading);
+      }
+      const text = await loading;
+      return (text === undefined ? undefined : JSON.parse(text)) as T;
+    },
+    async get(key) {
+      const text = await place(key).cached.get(valueOf(key));
+      return text === null ? undefined : (JSON.parse(text) as unknown);
+    },
+    async set(key, value, own = {}) {
+      const { cached } = place(key);
+      const text = json(value);
+      if (text === undefined) throw new TypeError('undefined cannot be kept');
+      // Not overwritten by what is being loaded now, which may be older.
+      const replies = await cached
+        .multi()
+        .set(valueOf(key), text, { px: endOf(cached, own) })
+        .del(lockOf(key))
+        .exec();
+      if (replies[0][0] !== null) throw replies[0][0];
+    },
+    async delete(key) {
+      await place(key).cached.del(valueOf(key), lockOf(key));
+    },
+  };
+
+  function place(key: string): { cached: RedisNamespace; name: string } {
+    const scoped = redis();
+    return { cached: scoped.namespace(namespace), name: `${scoped.tenantId} ${key}` };
+  }
+
+  /** Milliseconds. */
+  function endOf({ ttlSeconds }: RedisNamespace, own: { ttlSeconds?: number }): number {
+    return Math.ceil((own.ttlSeconds ?? options.ttlSeconds ?? ttlSeconds ?? FIVE_MINUTES) * 1_000);
+  }
+
+  /** Under the lock, or once somebody else has had it for too long, or when there can be none. */
+  async function loadOnce(
+    cached: RedisNamespace,
+    key: string,
+    load: () => Promise<string | undefined>,
+    px: number,
+  ): Promise<string | undefined> {
+    const token = randomUUID();
+    const until = performance.now() + lockMs;
+    for (let wait = 5; performance.now() < until; wait = Math.min(wait * 2, 100)) {
+      const state = await lock(cached, key, token).catch(nothing);
+      if (state === null) return load();
+      if (state.value !== null) return state.value;
+      if (state.mine) return loadLocked(cached, key, load, px, token);
+      // Not all at the same moment.
+      await pause(wait * (0.5 + Math.random()));
+    }
+    return load();
+  }
+
+  /** Takes the lock where it is free, and looks for the value behind that: whoever had the lock may have just made it. */
+  async function lock(
+    cached: RedisNamespace,
+    key: string,
+    token: string,
+  ): Promise<{ value: string | null; mine: boolean }> {
+    const [taken, found] = await cached
+      .pipeline()
+      .set(lockOf(key), token, { px: lockMs, condition: 'nx' })
+      .get(valueOf(key))
+      .exec();
+    if (taken[0] !== null || found[0] !== null) throw taken[0] ?? found[0];
+    const mine = taken[1] === 'OK';
+    if (mine && found[1] !== null) await unlock(cached, key, token);
+    return { value: found[1], mine };
+  }
+
+  async function loadLocked(
+    cached: RedisNamespace,
+    key: string,
+    load: () => Promise<string | undefined>,
+    px: number,
+    token: string,
+  ): Promise<string | undefined> {
+    const text = await load().catch(async (error: unknown) => {
+      await unlock(cached, key, token);
+      throw error;
+    });
+    const keep = text !== undefined && Buffer.byteLength(text) <= maxBytes ? { text, px } : undefined;
+    await unlock(cached, key, token, keep);
+    return text;
+  }
+
+  /** Keeps the value and frees the lock, if it still is this one; a lease that cannot be freed runs out. */
+  async function unlock(
+    cached: RedisNamespace,
+    key: string,
+    token: string,
+    keep?: { readonly text: string; readonly px: number },
+  ): Promise<void> {
+    if ((await cached.get(lockOf(key)).catch(nothing)) !== token) return;
+    const chain = cached.multi();
+    if (keep !== undefined) chain.set(valueOf(key), keep.text, { px: keep.px });
+    const done = await chain.del(lockOf(key)).exec().catch(nothing);
+    // There was no room for the value, say: nobody is to wait for it all the same.
+    if (done === null && keep !== undefined) await cached.del(lockOf(key)).catch(nothing);
+  }
+}
+
+// Two kinds of key that no key of the product can make the same.
+const valueOf = (key: string): string => `v:${key}`;
+const lockOf = (key: string): string => `l:${key}`;
+
+const json = (value: unknown): string | undefined => JSON.stringify(value);
+
+/** Of a store that is away, full, or may only be read; a mistake is still one. */
+function nothing(error: unknown): null {
+  if (error instanceof TenantryError && AWAY.has(error.code)) return null;
+  throw error;
+}
+const AWAY = new Set<string>([
+  'STORE_UNAVAILABLE',
+  'CLIENTS_EXHAUSTED',
+  'QUOTA_EXCEEDED',
+  'TENANT_SUSPENDED',
+]);

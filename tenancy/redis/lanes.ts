@@ -1,0 +1,404 @@
+/**
+ * The connections of a process to one Redis: a few that all tenants share, and one of its own for each of the tenants
+ * that are busiest now. What a caller sends is told apart here by its tenant alone.
+ */
+import { TenantryError } from '../../domain/errors.js';
+import type { TenantId } from '../../domain/ids.js';
+import { redisUserName } from '../../domain/names.js';
+import type { TenantCredentials } from '../context/cell-servers.js';
+import { type Account, type Exchange, Lane, type Outcome } from './lane.js';
+import type { Reply } from './resp.js';
+
+export interface LanesOptions {
+  readonly url: string;
+  readonly credentials: TenantCredentials;
+  /** Connections for everybody. Default: 4. */
+  readonly sharedConnections?: number | undefined;
+  /** At most so many tenants have one of their own. Default: 64; 0 for none. */
+  readonly ownConnections?: number | undefined;
+  /** Commands of a tenant in the last ten seconds, or about so, that earn it one. Default: 500. */
+  readonly promoteAt?: number | undefined;
+  /** Milliseconds. Default: 5,000. */
+  readonly connectTimeout?: number | undefined;
+  /** Milliseconds that a command may take, waiting for a connection included. Default: 5,000. */
+  readonly commandTimeout?: number | undefined;
+  /** Commands that wait for an answer: of all tenants (default 20,000), and of one (default 5,000). */
+  readonly maxPending?: number | undefined;
+  readonly maxPendingPerTenant?: number | undefined;
+}
+
+export interface Request {
+  readonly text: string;
+  readonly count: number;
+  /** Reads only: it may be sent again when nobody knows whether it ran. */
+  readonly repeatable: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface LaneStats {
+  readonly shared: number;
+  readonly own: number;
+  readonly connected: number;
+  /** Requests without an answer yet. */
+  readonly pending: number;
+  /** Since the beginning. */
+  readonly connects: number;
+  readonly logins: number;
+  readonly promotions: number;
+  readonly evictions: number;
+}
+
+export interface Lanes {
+  send(tenantId: TenantId, request: Request): Promise<Reply[]>;
+  stats(): LaneStats;
+  close(): void;
+}
+
+interface User {
+  readonly id: TenantId;
+  readonly shared: Lane;
+  account: Account | undefined;
+  /** While the password is being asked for. */
+  asking: Promise<void> | undefined;
+  own: Lane | undefined;
+  /** Where its requests without an answer are. */
+  lane: Lane | undefined;
+  pending: number;
+  /** They wait for the password, or for those on another lane: a tenant's requests keep their order. */
+  held: Waiting[];
+  /** Its recent use: requests, halved every `HALF_LIFE`. */
+  heat: number;
+  heatAt: number;
+  /** No promotion before: its own connection could not be made. */
+  coolUntil: number;
+  /** Not busy enough to take one from another: looked at again when it has this heat, or then. */
+  promoteFrom: number;
+  lookAgainAt: number;
+  /** Refused with the newest password: the catalogue need not be asked for another one before. */
+  refusedUntil: number;
+}
+
+/** A request on its way. */
+interface Waiting extends Omit<Exchange, 'account'> {
+  account: Account;
+  readonly user: User;
+  readonly request: Request;
+  lane: Lane | undefined;
+  loginsRefused: number;
+  losses: number;
+  isOver: boolean;
+  resolve(replies: Reply[]): void;
+  reject(error: unknown): void;
+}
+
+const HALF_LIFE = 7_000;
+const COOL_DOWN = 10_000;
+const LOOK_AGAIN_AFTER = 100;
+const ASK_AGAIN_AFTER = 100;
+const MAX_BYTES = 64 * 2 ** 20;
+const MAX_USERS = 50_000;
+const NOBODY: Account = { user: '', password: '' };
+
+export function openLanes(options: LanesOptions): Lanes {
+  const {
+    url,
+    credentials,
+    sharedConnections = 4,
+    ownConnections = 64,
+    promoteAt = 500,
+    connectTimeout = 5_000,
+    commandTimeout = 5_000,
+    maxPending = 20_000,
+    maxPendingPerTenant = 5_000,
+  } = options;
+  const laneNamed = (name: string): Lane => new Lane({ url, name, connectTimeout, commandTimeout });
+  const shared = Array.from({ length: Math.max(1, sharedConnections) }, () => laneNamed('tenantry-shared'));
+  const users = new Map<TenantId, User>();
+  const owners = new Set<User>();
+  let next = 0;
+  let isClosed = false;
+  let pending = 0;
+  let pendingBytes = 0;
+  let promotions = 0;
+  let evictions = 0;
+  const gone = { connects: 0, logins: 0 };
+
+  const clock = setInterval(
+    () => {
+      const now = performance.now();
+      for (const lane of shared) lane.checkTime(now);
+      for (const { own } of owners) own?.checkTime(now);
+    },
+    Math.max(10, commandTimeout / 20),
+  );
+  clock.unref();
+
+  return {
+    send(tenantId, request) {
+      return new Promise((resolve, reject) => {
+        if (isClosed) throw new TenantryError('STORE_UNAVAILABLE', { store: 'Redis' });
+        request.signal?.throwIfAborted();
+        const user = userOf(tenantId);
+        if (
+          pending >= maxPending ||
+          user.pending + user.held.length >= maxPendingPerTenant ||
+          pendingBytes + request.text.length > MAX_BYTES
+        )
+          throw new TenantryError('CLIENTS_EXHAUSTED', { store: 'Redis' });
+        const waiting: Waiting = {
+          account: NOBODY,
+          text: request.text,
+          count: request.count,
+          user,
+          request,
+          lane: undefined,
+          loginsRefused: 0,
+          losses: 0,
+          isOver: false,
+          resolve,
+          reject,
+          end: (outcome) => onOutcome(waiting, outcome),
+        };
+        pending += 1;
+        pendingBytes += request.text.length;
+        if (request.signal !== undefined) listen(waiting, request.signal);
+        promoteIfBusy(user);
+        place(waiting);
+      });
+    },
+    stats: () => {
+      const all = [...shared, ...[...owners].flatMap(({ own }) => own ?? [])];
+      const sum = (count: (lane: Lane) => number): number =>
+        all.reduce((total, lane) => total + count(lane), 0);
+      return {
+        shared: shared.length,
+        own: all.length - shared.length,
+        connected: sum((lane) => (lane.isConnected ? 1 : 0)),
+        pending,
+        connects: gone.connects + sum((lane) => lane.connects),
+        logins: gone.logins + sum((lane) => lane.logins),
+        promotions,
+        evictions,
+      };
+    },
+    close() {
+      isClosed = true;
+      clearInterval(clock);
+      for (const lane of shared) lane.close();
+      for (const { own } of owners) own?.close();
+      for (const user of users.values()) {
+        for (const waiting of user.held.splice(0)) fail(waiting, unavailable());
+      }
+    },
+  };
+
+  // The way of a request ---------------------------------------------------------------------------------------------
+
+  function place(waiting: Waiting): void {
+    const { user } = waiting;
+    const wanted = user.own ?? user.shared;
+    const mustWait =
+      user.account === undefined || user.held.length > 0 || (user.pending > 0 && user.lane !== wanted);
+    if (!mustWait && user.account !== undefined) return submit(waiting, wanted, user.account);
+    user.held.push(waiting);
+    if (user.account === undefined) ask(user, false);
+  }
+
+  function submit(waiting: Waiting, lane: Lane, account: Account): void {
+    const { user } = waiting;
+    user.lane = lane;
+    user.pending += 1;
+    waiting.lane = lane;
+    waiting.account = account;
+    lane.submit(waiting);
+  }
+
+  function release(user: User): void {
+    const { account } = user;
+    if (account === undefined || user.held.length === 0 || user.asking !== undefined) return;
+    const wanted = user.own ?? user.shared;
+    if (user.pending > 0 && user.lane !== wanted) return;
+    for (const waiting of user.held.splice(0)) {
+      if (!waiting.isOver) submit(waiting, wanted, account);
+    }
+  }
+
+  function onOutcome(waiting: Waiting, outcome: Outcome): void {
+    const { user } = waiting;
+    user.pending -= 1;
+    settle(waiting, outcome);
+    if (user.pending === 0) release(user);
+  }
+
+  function settle(waiting: Waiting, outcome: Outcome): void {
+    if (waiting.isOver) return;
+    const { user } = waiting;
+    switch (outcome.kind) {
+      case 'answered':
+        finish(waiting);
+        return waiting.resolve(outcome.replies);
+      case 'login-refused':
+        // Nothing ran: the password was rotated, or Redis does not know the user (yet, again, or any more).
+        waiting.loginsRefused += 1;
+        if (waiting.loginsRefused > 1 || isClosed || performance.now() < user.refusedUntil)
+          return fail(waiting, unavailable(outcome.error));
+        user.held.push(waiting);
+        if (user.account === waiting.account) return ask(user, true, outcome.error);
+        return release(user);
+      case 'unsent':
+        // Its own connection cannot be made, say because the server is full: the shared ones are still there.
+        if (waiting.lane !== user.shared && !isClosed) {
+          user.coolUntil = performance.now() + COOL_DOWN;
+          demote(user);
+          return again(waiting);
+        }
+        return fail(waiting, unavailable(outcome.error));
+      case 'lost':
+        waiting.losses += 1;
+        if (waiting.request.repeatable && waiting.losses === 1 && !isClosed) return again(waiting);
+        return fail(waiting, unavailable(outcome.error));
+      case 'late':
+        return fail(waiting, unavailable(outcome.error));
+    }
+  }
+
+  /** Not within the connection's own turn, which is still giving back others. */
+  function again(waiting: Waiting): void {
+    waiting.user.held.push(waiting);
+    setImmediate(() => release(waiting.user));
+  }
+
+  function finish(waiting: Waiting): void {
+    waiting.isOver = true;
+    pending -= 1;
+    pendingBytes -= waiting.text.length;
+  }
+
+  function fail(waiting: Waiting, error: unknown): void {
+    if (waiting.isOver) return;
+    finish(waiting);
+    waiting.reject(error);
+  }
+
+  function listen(waiting: Waiting, signal: AbortSignal): void {
+    const { resolve, reject } = waiting;
+    const onAbort = (): void => {
+      if (waiting.lane?.withdraw(waiting) === true) waiting.user.pending -= 1;
+      fail(waiting, signal.reason);
+      if (waiting.user.pending === 0) release(waiting.user);
+    };
+    const without =
+      <T>(then: (value: T) => void) =>
+      (value: T): void => {
+        signal.removeEventListener('abort', onAbort);
+        then(value);
+      };
+    waiting.resolve = without(resolve);
+    waiting.reject = without(reject);
+    signal.addEventListener('abort', onAbort, { once: true });
+  }
+
+  // Passwords --------------------------------------------------------------------------------------------------------
+
+  function ask(user: User, fresh: boolean, refusal?: Error): void {
+    if (user.asking !== undefined) return;
+    const refused = user.account;
+    user.asking = credentials
+      .get(user.id, 'redis', { fresh })
+      .then(
+        ({ password }) => {
+          // The same one again is not worth another try: Redis has no such user, or has switched it off.
+          if (refused?.password === password) {
+            user.refusedUntil = performance.now() + ASK_AGAIN_AFTER;
+            rejectHeld(user, unavailable(refusal));
+          } else user.account = { user: redisUserName(user.id), password };
+        },
+        (error: unknown) => rejectHeld(user, error),
+      )
+      .finally(() => {
+        user.asking = undefined;
+        release(user);
+      });
+  }
+
+  function rejectHeld(user: User, error: unknown): void {
+    for (const waiting of user.held.splice(0)) fail(waiting, error);
+  }
+
+  // Connections of their own -----------------------------------------------------------------------------------------
+
+  function userOf(id: TenantId): User {
+    const known = users.get(id);
+    if (known !== undefined) return known;
+    if (users.size >= MAX_USERS) forgetIdle();
+    const user: User = {
+      id,
+      shared: shared[next++ % shared.length] as Lane,
+      account: undefined,
+      asking: undefined,
+      own: undefined,
+      lane: undefined,
+      pending: 0,
+      held: [],
+      heat: 0,
+      heatAt: 0,
+      coolUntil: 0,
+      promoteFrom: 0,
+      lookAgainAt: 0,
+      refusedUntil: 0,
+    };
+    users.set(id, user);
+    return user;
+  }
+
+  function forgetIdle(): void {
+    for (const user of users.values()) {
+      if (user.pending === 0 && user.held.length === 0 && user.own === undefined) users.delete(user.id);
+      if (users.size <= MAX_USERS / 2) return;
+    }
+  }
+
+  function promoteIfBusy(user: User): void {
+    const now = performance.now();
+    user.heat = heatOf(user, now) + 1;
+    user.heatAt = now;
+    if (user.own !== undefined || user.heat < promoteAt || now < user.coolUntil || ownConnections < 1) return;
+    if (owners.size >= ownConnections) {
+      if (user.heat < user.promoteFrom && now < user.lookAgainAt) return;
+      const coolest = [...owners].reduce((a, b) => (heatOf(a, now) <= heatOf(b, now) ? a : b));
+      // Clearly busier, so that two of a kind do not take it from each other all the time.
+      user.promoteFrom = 2 * heatOf(coolest, now);
+      if (user.heat < user.promoteFrom) {
+        user.lookAgainAt = now + LOOK_AGAIN_AFTER;
+        return;
+      }
+      evictions += 1;
+      demote(coolest);
+    }
+    user.own = laneNamed('tenantry-own');
+    owners.add(user);
+    promotions += 1;
+  }
+
+  /** Its requests end where they are; the connection closes behind the last of them. */
+  function demote(user: User): void {
+    const lane = user.own;
+    if (lane === undefined) return;
+    user.own = undefined;
+    owners.delete(user);
+    gone.connects += lane.connects;
+    gone.logins += lane.logins;
+    const closeWhenIdle = (): void => {
+      lane.checkTime(performance.now());
+      if (lane.isIdle || isClosed) lane.close();
+      else setTimeout(closeWhenIdle, 20);
+    };
+    setImmediate(closeWhenIdle);
+  }
+}
+
+const heatOf = ({ heat, heatAt }: User, now: number): number => heat * 2 ** ((heatAt - now) / HALF_LIFE);
+
+/** A refused login too: Redis is back without the user, which the reconciler is making again. */
+const unavailable = (cause?: Error): TenantryError =>
+  new TenantryError('STORE_UNAVAILABLE', { store: 'Redis' }, cause === undefined ? {} : { cause });

@@ -1,0 +1,231 @@
+/**
+ * A tenant's Redis: the keys of its own namespaces and nothing else. The prefix is put on here; the tenant's ACL user is
+ * the lock behind it.
+ */
+import { TenantryError } from '../../domain/errors.js';
+import type { TenantId } from '../../domain/ids.js';
+import type { Manifest } from '../../domain/manifest.js';
+import type { CellServers } from '../context/cell-servers.js';
+import { refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
+import { storeError } from '../store-error.js';
+import { COMMANDS, flat, type Sent } from './commands.js';
+import { type Keys, keysOf } from './keys.js';
+import { type LanesOptions, type LaneStats, openLanes } from './lanes.js';
+import { type Claim, createQuotas, hasQuota, indexed, type Send } from './quota.js';
+import { encode, type Reply, ReplyError } from './resp.js';
+
+export interface ScopedRedis {
+  readonly store: 'redis';
+  readonly tenantId: TenantId;
+  /** One that the manifest declares, or `session`, `cache` or `rate`. @throws TenantryError STATEMENT_REFUSED */
+  namespace(name: string): RedisNamespace;
+  /** The same, whose commands are given up when the signal says so: unsent ones are not sent any more. */
+  withSignal(signal: AbortSignal): ScopedRedis;
+}
+
+type Name = keyof typeof COMMANDS;
+type Args<N extends Name> = (typeof COMMANDS)[N] extends (keys: Keys, ...args: infer A) => unknown
+  ? A
+  : never;
+type Answer<N extends Name> = ReturnType<(typeof COMMANDS)[N]> extends Sent<infer R> ? R : never;
+
+/** ioredis' commands with keys as the product knows them. A failure is a TenantryError. */
+export type RedisNamespace = { readonly [N in Name]: (...args: Args<N>) => Promise<Answer<N>> } & {
+  /** What the manifest lets a key of it live at most. */
+  readonly ttlSeconds: number | undefined;
+  /** Commands sent in one write; each has a result of its own. */
+  pipeline(): Chain;
+  /** The same as one transaction: all of them run, with nobody else's in between, or none. */
+  multi(): Chain;
+};
+
+export type Chain<T extends readonly unknown[] = []> = {
+  readonly [N in Name]: (...args: Args<N>) => Chain<[...T, Answer<N>]>;
+} & { exec(): Promise<ChainResults<T>> };
+
+export type ChainResults<T extends readonly unknown[]> = {
+  [I in keyof T]: [error: null, result: T[I]] | [error: TenantryError, result: undefined];
+};
+
+export interface ScopedRedisOptions extends Omit<LanesOptions, 'url'> {
+  readonly servers: Pick<CellServers, 'redisUrl'>;
+  readonly manifest: Manifest;
+}
+
+export interface ScopedRedisSource {
+  /** Costs nothing: connections are made when first needed, and shared. */
+  forTenant(context: Pick<TenantContext, 'tenantId' | 'mode'>): ScopedRedis;
+  stats(): LaneStats;
+  close(): Promise<void>;
+}
+
+export function createScopedRedis({ servers, manifest, ...options }: ScopedRedisOptions): ScopedRedisSource {
+  const lanes = openLanes({ ...options, url: servers.redisUrl });
+  const quotas = createQuotas();
+
+  return {
+    forTenant: (context) => scoped(context, undefined),
+    stats: lanes.stats,
+    close: () => Promise.resolve(lanes.close()),
+  };
+
+  function scoped(
+    context: Pick<TenantContext, 'tenantId' | 'mode'>,
+    signal: AbortSignal | undefined,
+  ): ScopedRedis {
+    const { tenantId, mode } = context;
+    return {
+      store: 'redis',
+      tenantId,
+      namespace: (name) => namespaceOf(performer(tenantId, mode, signal, name)),
+      withSignal: (next) => scoped(context, signal === undefined ? next : AbortSignal.any([signal, next])),
+    };
+  }
+
+  function performer(
+    tenantId: TenantId,
+    mode: TenantContext['mode'],
+    signal: AbortSignal | undefined,
+    name: string,
+  ): Performer {
+    const keys = keysOf(manifest, tenantId, name);
+    const isLimited = hasQuota(keys);
+    const send = (text: string, count: number, repeatable: boolean): Promise<Reply[]> =>
+      lanes.send(tenantId, { text, count, repeatable, signal });
+
+    const sendForQuota: Send = async (commands, { atomic, isRead }) => {
+      if (commands.length === 0) return [];
+      const batch = new Batch(atomic);
+      for (const command of commands) batch.add(command);
+      const replies = batch.results(await send(batch.text(), batch.count, isRead));
+      const error = replies.find((reply) => reply instanceof ReplyError);
+      if (error !== undefined) throw storeError('redis', error);
+      return replies;
+    };
+
+    return {
+      keys,
+      async perform(commands, atomic) {
+        refuseOtherTenants(tenantId);
+        const isRead = commands.every((command) => command.isRead);
+        if (!isRead && mode === 'read-only') throw new TenantryError('TENANT_SUSPENDED', { mode });
+        const batch = new Batch(atomic);
+        for (const command of commands) {
+          batch.add(flat(command.args));
+          for (const args of command.behind ?? []) batch.addSilent(flat(args));
+          if (isLimited) for (const args of indexed(tenantId, keys, command)) batch.addSilent(args);
+        }
+        const text = batch.text();
+        const go = async (): Promise<Reply[]> => batch.results(await send(text, batch.count, isRead));
+        const claims = isLimited ? claimsOf(commands) : [];
+        if (claims.length === 0) return go();
+        return quotas.claim(tenantId, keys, claims, Buffer.byteLength(text), sendForQuota).then(go);
+      },
+    };
+  }
+}
+
+const claimsOf = (commands: readonly Sent<unknown>[]): Claim[] =>
+  commands.flatMap(({ makes = [], lives }) => makes.map((key) => ({ key, lives })));
+
+/** Runs commands and gives the reply of each, errors among them. */
+interface Performer {
+  readonly keys: Keys;
+  perform(commands: readonly Sent<unknown>[], atomic: boolean): Promise<Reply[]>;
+}
+
+/** The text of commands that go together, and which of the replies are whose. */
+class Batch {
+  private body = '';
+  private sent = 0;
+  private readonly wanted: number[] = [];
+
+  constructor(private readonly atomic: boolean) {}
+
+  get count(): number {
+    return this.atomic ? this.sent + 2 : this.sent;
+  }
+  add(args: readonly string[]): void {
+    this.wanted.push(this.sent);
+    this.addSilent(args);
+  }
+  addSilent(args: readonly string[]): void {
+    this.body += encode(args);
+    this.sent += 1;
+  }
+  text(): string {
+    return this.atomic ? MULTI + this.body + EXEC : this.body;
+  }
+  results(replies: Reply[]): Reply[] {
+    if (!this.atomic) return this.wanted.map((at) => replies[at] ?? null);
+    const executed = replies.at(-1);
+    // Refused as a whole, for the reason that one of its commands was answered with.
+    if (!Array.isArray(executed))
+      throw storeError(
+        'redis',
+        replies.find((reply) => reply instanceof ReplyError) ?? new ReplyError('EXECABORT'),
+      );
+    return this.wanted.map((at) => executed[at] ?? null);
+  }
+}
+
+const MULTI = encode(['MULTI']);
+const EXEC = encode(['EXEC']);
+
+// The surface, made from the table of commands -----------------------------------------------------------------------
+
+type AnyCommand = (keys: Keys, ...args: unknown[]) => Sent<unknown>;
+const TABLE = Object.entries(COMMANDS) as unknown as [Name, AnyCommand][];
+
+class DirectCommands {
+  constructor(readonly performer: Performer) {}
+  get ttlSeconds(): number | undefined {
+    return this.performer.keys.ttlSeconds;
+  }
+  pipeline(): ChainedCommands {
+    return new ChainedCommands(this.performer, false);
+  }
+  multi(): ChainedCommands {
+    return new ChainedCommands(this.performer, true);
+  }
+}
+
+class ChainedCommands {
+  readonly commands: Sent<unknown>[] = [];
+  constructor(
+    readonly performer: Performer,
+    readonly atomic: boolean,
+  ) {}
+  async exec(): Promise<unknown[]> {
+    if (this.commands.length === 0) return [];
+    // Taken out, so that the same chain never runs twice.
+    const commands = this.commands.splice(0);
+    const replies = await this.performer.perform(commands, this.atomic);
+    return replies.map((reply, i) =>
+      reply instanceof ReplyError
+        ? [storeError('redis', reply), undefined]
+        : [null, commands[i]?.reply(reply)],
+    );
+  }
+}
+
+for (const [name, command] of TABLE) {
+  Object.defineProperty(DirectCommands.prototype, name, {
+    value: async function (this: DirectCommands, ...args: unknown[]) {
+      const sent = command(this.performer.keys, ...args);
+      const [reply = null] = await this.performer.perform([sent], false);
+      if (reply instanceof ReplyError) throw storeError('redis', reply);
+      return sent.reply(reply);
+    },
+  });
+  Object.defineProperty(ChainedCommands.prototype, name, {
+    value: function (this: ChainedCommands, ...args: unknown[]) {
+      this.commands.push(command(this.performer.keys, ...args));
+      return this;
+    },
+  });
+}
+
+/** The methods are made from the table that the type is made from. */
+const namespaceOf = (performer: Performer): RedisNamespace =>
+  new DirectCommands(performer) as unknown as RedisNamespace;

@@ -1,0 +1,188 @@
+import { ApplicationFailure } from '@temporalio/common';
+import { createWorld, type World } from '../support/world';
+import { type Api, startApi } from './support/api';
+import { tenantBody } from './support/bodies';
+
+let world: World;
+let api: Api;
+beforeEach(async () => {
+  world = await createWorld();
+  api = await startApi(world);
+});
+afterEach(async () => {
+  await api?.close();
+  await world?.close();
+});
+
+/** A worker in which Redis refuses its step for good, so that the operation fails and is undone. */
+const startBrokenWorker = () =>
+  world.startWorker({
+    activities: {
+      ...world.activities,
+      provisionRedis: () =>
+        Promise.reject(
+          ApplicationFailure.create({
+            type: 'STORE_REFUSED',
+            nonRetryable: true,
+            details: [{ store: 'Redis', reason: 'NOPERM' }],
+          }),
+        ),
+    },
+  });
+
+/** A worker whose provisioning stops in MongoDB's step until it is let go. */
+async function startHeldWorker() {
+  let letGo = (): void => undefined;
+  const held = new Promise<void>((resolve) => {
+    letGo = resolve;
+  });
+  await world.startWorker({
+    activities: {
+      ...world.activities,
+      provisionMongo: async (fence) => {
+        await held;
+        return world.activities.provisionMongo(fence);
+      },
+    },
+  });
+  return letGo;
+}
+
+test('a failed operation tells why, with its steps, and can be tried again under the same id', async () => {
+  const broken = await startBrokenWorker();
+  const failed = await api.send('/v1/tenants', { body: tenantBody(), headers: { prefer: 'wait=30' } });
+  expect(failed.status).toBe(202);
+  expect(failed.headers.get('preference-applied')).toBe('wait=30');
+  expect(failed.headers.get('location')).toBe(`/v1/operations/${failed.id}`);
+  expect(failed.json).toMatchObject({ status: 'failed', attempt: 1, residue: [] });
+  expect(failed.json['error']).toEqual({
+    code: 'STORE_REFUSED',
+    message: 'Redis refused a statement (NOPERM).',
+  });
+  expect(failed.json['finishedAt']).not.toBeNull();
+  const steps = failed.json['steps'] as { name: string; attempts: number; startedAt: string }[];
+  expect(steps.map((step) => step.name)).toEqual(
+    expect.arrayContaining(['admit', 'postgres', 'undo-postgres']),
+  );
+  expect(steps.every((step) => step.attempts >= 1 && !Number.isNaN(Date.parse(step.startedAt)))).toBe(true);
+  await broken.stop();
+
+  await world.startWorker();
+  const retried = await api.send(`/v1/operations/${failed.id}:retry`, {
+    method: 'POST',
+    headers: { prefer: 'wait=30' },
+  });
+  expect(retried.status).toBe(201);
+  expect(retried.json).toMatchObject({
+    id: failed.id,
+    tenantId: failed.tenantId,
+    status: 'succeeded',
+    attempt: 2,
+  });
+  expect((await api.send(`/v1/tenants/${failed.tenantId}`)).json).toMatchObject({
+    state: 'active',
+    generation: 2,
+  });
+});
+
+test('a retry that is asked many times at once happens once', async () => {
+  const broken = await startBrokenWorker();
+  const failed = await api.send('/v1/tenants', { body: tenantBody(), headers: { prefer: 'wait=30' } });
+  await broken.stop();
+  await world.startWorker();
+  const path = `/v1/operations/${failed.id}:retry`;
+  const replies = await Promise.all(
+    Array.from({ length: 6 }, () => api.send(path, { method: 'POST', headers: { prefer: 'wait=30' } })),
+  );
+  // One that begins after the other's end finds nothing left to retry.
+  for (const { status, json } of replies)
+    expect(status === 409 ? json['code'] : status).toEqual(status === 409 ? 'OPERATION_NOT_RETRYABLE' : 201);
+  const after = await api.send(`/v1/operations/${failed.id}`);
+  expect(after.json).toMatchObject({ status: 'succeeded', attempt: 2 });
+});
+
+test('an operation that runs or has succeeded cannot be tried again', async () => {
+  const letGo = await startHeldWorker();
+  const running = await api.send('/v1/tenants', { body: tenantBody() });
+  const path = `/v1/operations/${running.id}:retry`;
+  const whileRunning = await api.send(path, { method: 'POST' });
+  expect([whileRunning.status, whileRunning.json['code']]).toEqual([409, 'OPERATION_NOT_RETRYABLE']);
+  letGo();
+  await world.temporal.workflow.getHandle(`tenant/${running.tenantId}`).result();
+  const afterwards = await api.send(path, { method: 'POST' });
+  expect(afterwards.json).toMatchObject({ status: 409, detail: expect.stringContaining('succeeded') });
+});
+
+test('a wait that ends first answers 202 with the operation still running', async () => {
+  const letGo = await startHeldWorker();
+  const began = performance.now();
+  const reply = await api.send('/v1/tenants', { body: tenantBody(), headers: { prefer: 'wait=1' } });
+  expect(performance.now() - began).toBeGreaterThan(900);
+  expect([reply.status, reply.json['status']]).toEqual([202, 'running']);
+  expect(reply.headers.get('preference-applied')).toBe('wait=1');
+  letGo();
+});
+
+test('a Prefer header that cannot be understood is ignored', async () => {
+  const letGo = await startHeldWorker();
+  for (const prefer of ['wait', 'wait=soon', 'wait=-1', 'return=minimal']) {
+    const reply = await api.send('/v1/tenants', { body: tenantBody(), headers: { prefer } });
+    expect([prefer, reply.status, reply.headers.get('preference-applied')]).toEqual([prefer, 202, null]);
+  }
+  letGo();
+});
+
+test('a client that leaves ends its wait, and the operation goes on', async () => {
+  const letGo = await startHeldWorker();
+  const leaving = new AbortController();
+  const body = tenantBody();
+  const waiting = api.send('/v1/tenants', { body, headers: { prefer: 'wait=60' }, signal: leaving.signal });
+  let id: string | undefined;
+  while (id === undefined) {
+    const { json } = await api.send(`/v1/tenants?slug=${body.slug}`);
+    id = (json['items'] as { id: string }[])[0]?.id;
+  }
+  leaving.abort();
+  await expect(waiting).rejects.toThrow();
+  const ended = () =>
+    api.logged.some(
+      (line) => line['msg'] === 'request aborted' || line['msg'] === 'the wait ended without a result',
+    );
+  while (!ended()) await new Promise(setImmediate);
+  letGo();
+  await world.temporal.workflow.getHandle(`tenant/${id}`).result();
+  expect((await api.send(`/v1/tenants/${id}`)).json['state']).toBe('active');
+});
+
+test('a process that closes answers those who wait', async () => {
+  const letGo = await startHeldWorker();
+  const body = tenantBody();
+  const waiting = api.send('/v1/tenants', { body, headers: { prefer: 'wait=60' } });
+  while (!(await world.catalogue.tenants.slugTaken(body.slug))) await new Promise(setImmediate);
+  api.closing.abort();
+  expect((await waiting).json['status']).toBe('running');
+  expect((await api.send('/readyz')).status).toBe(503);
+  letGo();
+});
+
+test('a run carries ids and nothing else that was asked', async () => {
+  await world.startWorker();
+  const body = tenantBody({ name: 'Very Secret Name GmbH' });
+  const reply = await api.send('/v1/tenants', { body, headers: { prefer: 'wait=30' } });
+  const handle = world.temporal.workflow.getHandle(`tenant/${reply.tenantId}`);
+  const [description, history] = [await handle.describe(), await handle.fetchHistory()];
+  expect(description.memo).toEqual({ operationId: reply.id, attempt: 1 });
+  expect(description.searchAttributes).toMatchObject({
+    TenantId: [reply.tenantId],
+    OperationKind: ['provision'],
+  });
+  expect(await description.staticSummary()).toBe('Provision a tenant');
+  const text = Buffer.from(JSON.stringify(history)).toString();
+  const decoded = [...text.matchAll(/"data":"([A-Za-z0-9+/=]+)"/g)].map((match) =>
+    Buffer.from(match[1] ?? '', 'base64'),
+  );
+  for (const secret of ['Very Secret', body.slug]) {
+    expect(text).not.toContain(secret);
+    expect(Buffer.concat(decoded).toString('latin1')).not.toContain(secret);
+  }
+});

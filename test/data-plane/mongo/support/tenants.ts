@@ -1,0 +1,120 @@
+/** Tenants with real databases, roles and users on a real server, and their passwords as a catalogue would hold them. */
+import { MongoClient } from 'mongodb';
+import { cellName, newTenantId, type TenantId } from '../../../../domain/ids.js';
+import { mongoDatabaseName, mongoUserName } from '../../../../domain/names.js';
+import { newPassword } from '../../../../keys/sealed-secret.js';
+import supportDesk from '../../../../manifest/support-desk.js';
+import { mongoUrlWithoutCredentials } from '../../../../tenancy/cell-connections.js';
+import type { TenantCredential, TenantCredentials } from '../../../../tenancy/context/cell-servers.js';
+import type { AccessMode, TenantContext } from '../../../../tenancy/context/tenant-context.js';
+import { createGuard, type Guard, type GuardedDatabase } from '../../../../tenancy/mongo/guard.js';
+import { collectionLayouts } from '../../../../tenancy/mongo/layout.js';
+import {
+  createScopedMongoWith,
+  type ScopedMongoOptions,
+  type ScopedMongoPool,
+} from '../../../../tenancy/mongo/scoped.js';
+import { dropTenantDatabase, ensureTenantDatabase } from '../../../../tenancy/mongo/tenant-database.js';
+import { testStack } from '../../../support/stack.js';
+
+const layouts = collectionLayouts(supportDesk);
+
+export interface Tenants {
+  readonly admin: MongoClient;
+  readonly credentials: TenantCredentials;
+  /** How often the catalogue was asked past the cache. */
+  readonly asked: { fresh: number };
+  make(count: number): Promise<TenantId[]>;
+  /** Changes the password on the server; `publish` says it to who asks for credentials. */
+  rotate(tenantId: TenantId): Promise<{ publish: () => void }>;
+  open(options?: Partial<ScopedMongoOptions>, guardOf?: (own: GuardedDatabase) => Guard): ScopedMongoPool;
+  close(): Promise<void>;
+}
+
+export function createTenants(url = testStack().mongoUrl): Tenants {
+  const admin = new MongoClient(url, { maxPoolSize: 8, serverSelectionTimeoutMS: 10_000 });
+  const passwords = new Map<TenantId, TenantCredential>();
+  const pools: ScopedMongoPool[] = [];
+  const asked = { fresh: 0 };
+  const credentials: TenantCredentials = {
+    get(tenantId, _store, { fresh = false } = {}) {
+      if (fresh) asked.fresh++;
+      const known = passwords.get(tenantId);
+      return known ? Promise.resolve(known) : Promise.reject(new Error('no such tenant'));
+    },
+  };
+  return {
+    admin,
+    credentials,
+    asked,
+    async make(count) {
+      const ids = Array.from({ length: count }, newTenantId);
+      const queue = ids.values();
+      const lane = async (): Promise<void> => {
+        for (const tenantId of queue) {
+          const credential = { version: 1, password: newPassword() };
+          passwords.set(tenantId, credential);
+          await ensureTenantDatabase(admin, { tenantId, layouts }, credential.password);
+        }
+      };
+      await Promise.all(Array.from({ length: 8 }, lane));
+      return ids;
+    },
+    async rotate(tenantId) {
+      const next = { version: (passwords.get(tenantId)?.version ?? 0) + 1, password: newPassword() };
+      await admin
+        .db(mongoDatabaseName(tenantId))
+        .command({ updateUser: mongoUserName(tenantId), pwd: next.password, mechanisms: ['SCRAM-SHA-256'] });
+      return { publish: () => void passwords.set(tenantId, next) };
+    },
+    open(options, guardOf = createGuard) {
+      const servers = { mongoUrl: mongoUrlWithoutCredentials(url) };
+      const pool = createScopedMongoWith(
+        { servers, credentials, manifest: supportDesk, ...options },
+        guardOf,
+      );
+      pools.push(pool);
+      return pool;
+    },
+    async close() {
+      await Promise.all(pools.map((pool) => pool.close(1_000)));
+      for (const tenantId of passwords.keys())
+        await dropTenantDatabase(admin, { tenantId, layouts }).catch(() => undefined);
+      await admin.close();
+    },
+  };
+}
+
+export const contextOf = (tenantId: TenantId, mode: AccessMode = 'open'): TenantContext => ({
+  tenantId,
+  slug: 'acme',
+  cell: cellName('test'),
+  plan: 'team',
+  mode,
+  generation: 1,
+  policyVersion: 0,
+  keyVersion: 0,
+  correlationId: 'test',
+});
+
+export const transcript = (text = 'hello', conversationId = 'c1') => ({
+  conversationId,
+  text,
+  createdAt: new Date('2026-01-01T00:00:00Z'),
+});
+
+/** Lets everything through: what is refused then, the server has refused. */
+export const noGuard: (own: GuardedDatabase) => Guard = () => ({
+  collection: (name) => name as string,
+  filter: (filter) => filter ?? {},
+  update: (update) => update as object,
+  replacement: (document) => document as object,
+  document: (document) => document as object,
+  documents: (documents) => documents as object[],
+  pipeline: (pipeline) => pipeline as object[],
+  field: (name) => name as string,
+  options: (options) => {
+    const { signal: _signal, ...rest } = (options ?? {}) as { signal?: unknown };
+    return rest;
+  },
+});

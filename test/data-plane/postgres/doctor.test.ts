@@ -1,0 +1,157 @@
+/**
+ * The doctor of a cell's PostgreSQL: each way by which one tenant could reach another, or learn of one, is made in a real
+ * cell; the doctor finds it and nothing else, and what it proposes mends it.
+ */
+import { escapeIdentifier } from 'pg';
+import { ROLES } from '../../../catalogue/bootstrap.js';
+import supportDesk from '../../../manifest/support-desk.js';
+import { doctorPostgres } from '../../../tenancy/index.js';
+import { examine, inShort, mendAll, openWard, type Ward } from './doctor-support.js';
+import { ALL_ROLES, CODE, GRANTS, KEYS, OWNERS, POLICIES, SYSTEM, TABLES } from './doctor-ways.js';
+import { connect, type TestCell } from './support.js';
+
+describe('the doctor of a cell', () => {
+  let ward: Ward;
+  let cell: TestCell;
+  beforeAll(async () => {
+    ward = await openWard();
+  });
+  afterAll(() => ward.close());
+  beforeEach(async () => {
+    cell = await ward.cell();
+  });
+  afterEach(() => cell.close());
+
+  it('finds nothing in a sound one, as the superuser and as the owner', async () => {
+    expect(await examine(cell)).toEqual([]);
+    const owner = await connect(cell.url('owner'));
+    const findings = await doctorPostgres(owner, cell.manifest);
+    await owner.end();
+    expect(findings).toEqual([]);
+  });
+
+  it.each([...TABLES, ...KEYS, ...POLICIES, ...CODE, ...GRANTS, ...SYSTEM, ...OWNERS, ...ALL_ROLES])(
+    '$way: is found and nothing else, and what is proposed mends it',
+    async ({ open, found }) => {
+      await expectFoundAndMended(cell, open, found);
+    },
+  );
+
+  it('quotes names that are SQL themselves', async () => {
+    const name = `od"d'; DROP TABLE app.messages CASCADE; -- $$ é`;
+    const odd = escapeIdentifier(name);
+    await cell.admin.query(`
+      CREATE ROLE ${odd};
+      ALTER TABLE app.messages ADD COLUMN ${odd} int GENERATED ALWAYS AS IDENTITY;
+      ALTER TABLE app.messages ADD CONSTRAINT ${escapeIdentifier(`${name} key`)} UNIQUE (${odd});
+      CREATE UNIQUE INDEX ${escapeIdentifier(`${name} USING`)} ON app.messages (${odd}, lower(body));
+      CREATE TYPE app.${escapeIdentifier(`${name} type`)} AS (i int);
+      CREATE FUNCTION app.${odd}(app.${escapeIdentifier(`${name} type`)}) RETURNS int LANGUAGE sql SECURITY DEFINER
+        AS 'SELECT 1';
+      CREATE FUNCTION public.${odd}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN new; END';
+      CREATE TRIGGER ${odd} BEFORE INSERT ON app.messages FOR EACH ROW EXECUTE FUNCTION public.${odd}();
+      CREATE RULE ${odd} AS ON DELETE TO app.messages DO ALSO NOTHING;
+      CREATE POLICY ${odd} ON app.messages USING (true);
+      GRANT SELECT ON app.messages TO ${odd};
+      CREATE TABLE app.${odd} (tenant_id uuid); GRANT SELECT ON app.${odd} TO PUBLIC, ${odd};
+      CREATE VIEW app.${escapeIdentifier(`${name} view`)} AS SELECT 1 AS one;
+      GRANT SELECT ON app.${escapeIdentifier(`${name} view`)} TO ${ROLES.runtime};
+      CREATE SEQUENCE app.${escapeIdentifier(`${name} seq`)};
+      GRANT ALL ON app.${escapeIdentifier(`${name} seq`)} TO ${ROLES.runtime};
+      CREATE SCHEMA ${odd}; CREATE TABLE ${odd}.t (); GRANT ALL ON SCHEMA ${odd} TO ${ROLES.runtime};
+      ALTER DEFAULT PRIVILEGES FOR ROLE ${odd} IN SCHEMA ${odd} GRANT SELECT ON TABLES TO ${ROLES.runtime};
+      GRANT ${odd} TO ${ROLES.runtime};`);
+    const findings = await examine(cell);
+    expect(inShort(findings)).toEqual([
+      `role ${ROLES.runtime}: role-member-of-none`,
+      `table app.${odd}: undeclared-table-locked`,
+      `column app.messages.${odd}: no-shared-counter`,
+      `index app.${escapeIdentifier(`${name} USING`)}: unique-tenant-first`,
+      `constraint app.messages.${escapeIdentifier(`${name} key`)}: unique-tenant-first`,
+      `policy app.messages.${odd}: policy-of-ours-only`,
+      `view app.${escapeIdentifier(`${name} view`)}: view-security-invoker`,
+      `function app.${odd}(app.${escapeIdentifier(`${name} type`)}): function-security-invoker`,
+      `trigger app.messages.${odd}: trigger-security-invoker`,
+      `rule app.messages.${odd}: no-rules`,
+      'grant app.messages: rights-as-made',
+      `sequence app.${escapeIdentifier(`${name} seq`)}: sequence-out-of-reach`,
+      `schema ${odd}: schemas-of-the-manifest-only`,
+      `grant TABLES of ${odd} IN SCHEMA ${odd}: no-default-rights`,
+    ]);
+    await mendAll(cell, findings);
+    await cell.admin.query(`DROP OWNED BY ${odd}; DROP ROLE ${odd}`);
+  });
+
+  it('mends what takes more than one examination', async () => {
+    await cell.admin.query(`
+      ALTER TABLE app.messages DROP COLUMN tenant_id CASCADE;
+      DROP TABLE app.customers, tenantry.context_key CASCADE;`);
+    const findings = await examine(cell);
+    expect(inShort(findings)).toContain('column app.messages.tenant_id: tenant-column-present');
+    await mendAll(cell, findings);
+    const { rows } = await cell.admin.query(
+      `SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'app'`,
+    );
+    expect(rows).toEqual([{ tableowner: ROLES.owner }]);
+  });
+
+  it('mends a tenant_id of another type', async () => {
+    await cell.admin.query(`
+      ALTER TABLE app.messages DROP CONSTRAINT messages_tenant_id_conversation_id_fkey;
+      DROP POLICY tenant_select ON app.messages; DROP POLICY tenant_insert ON app.messages;
+      DROP POLICY tenant_update ON app.messages; DROP POLICY tenant_delete ON app.messages;
+      DROP POLICY purge_select ON app.messages; DROP POLICY purge_delete ON app.messages;
+      ALTER TABLE app.messages ALTER COLUMN tenant_id TYPE text;
+      CREATE POLICY tenant_select ON app.messages USING (tenant_id = current_setting('app.tenant_id'));`);
+    const findings = await examine(cell);
+    expect(inShort(findings)).toContain('column app.messages.tenant_id: tenant-column-uuid');
+    await mendAll(cell, findings);
+  });
+
+  it('makes a role anew, and takes what it had from whom it has become', async () => {
+    await cell.admin.query(`ALTER ROLE ${ROLES.purge} RENAME TO gone`);
+    const findings = await examine(cell);
+    expect(inShort(findings)).toContain(`role ${ROLES.purge}: role-present`);
+    await mendAll(cell, findings);
+    await cell.admin.query(
+      `DROP OWNED BY ${ROLES.purge}; DROP ROLE ${ROLES.purge}; ALTER ROLE gone RENAME TO ${ROLES.purge}`,
+    );
+  });
+
+  it('says why where no SQL can mend', async () => {
+    await cell.admin.query('DROP TABLE app.messages; CREATE VIEW app.messages AS SELECT 1 AS one');
+    const findings = await examine(cell);
+    expect(inShort(findings)).toEqual(['view "app"."messages": declared-table-present']);
+    expect(findings[0]).toMatchObject({
+      mend: undefined,
+      detail: expect.stringContaining('No SQL') as string,
+    });
+  });
+
+  it('holds a hardened cell to what it is made of', async () => {
+    const { hardened, ...postgres } = supportDesk.postgres;
+    const own = await ward.cell({ ...supportDesk, postgres: { ...postgres, hardened: !hardened } });
+    expect(await examine(own)).toEqual([]);
+    const soft = await examine({ ...own, manifest: supportDesk });
+    expect(inShort(soft)).toEqual(['policy tenantry.gate.own_gate: policy-as-made']);
+    await own.admin.query(
+      `ALTER POLICY own_gate ON tenantry.gate USING (tenant_id = current_setting('app.tenant_id')::uuid)`,
+    );
+    const findings = await examine(own);
+    expect(inShort(findings)).toEqual(['policy tenantry.gate.own_gate: policy-as-made']);
+    await mendAll(own, findings);
+    await own.close();
+  });
+});
+
+async function expectFoundAndMended(cell: TestCell, open: string, found: readonly string[]): Promise<void> {
+  const { rows } = await cell.admin.query<{ name: string }>('SELECT current_database() AS name');
+  const filled = (text: string): string => text.replaceAll('$database', rows[0]?.name ?? '');
+  await cell.admin.query(filled(open));
+  const findings = await examine(cell);
+  try {
+    expect(inShort(findings)).toEqual(found.map(filled));
+  } finally {
+    expect(await mendAll(cell, findings)).toBe(1);
+  }
+}

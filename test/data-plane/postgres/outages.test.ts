@@ -1,0 +1,221 @@
+/** Connections cut, servers away, all connections in use, tenants suspended: what a statement on its way then gets. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TenantId } from '../../../domain/ids.js';
+import { startPostgres } from '../../../local/postgres.js';
+import { silentReport } from '../../../local/report.js';
+import type { RunningServer } from '../../../local/server.js';
+import { ConnectionLost } from '../../../tenancy/postgres/connection.js';
+import type { ScopedPostgres, ScopedPostgresPool } from '../../../tenancy/postgres/scoped.js';
+import { prepareTemplates } from '../../support/prepare.js';
+import { ownEnv } from '../../support/servers.js';
+import { testStack } from '../../support/stack.js';
+import { until } from '../../support/until.js';
+import { codeOf, isRunning, openCell, type TestCell } from './support.js';
+
+let cell: TestCell;
+let acme: TenantId;
+beforeEach(async () => {
+  cell = await openCell();
+  acme = await cell.tenant();
+});
+afterEach(async () => {
+  await cell.close();
+});
+
+const SELECT = 'SELECT label FROM app.things';
+const INSERT = 'INSERT INTO app.things (tenant_id, id, label) VALUES ($1, $2, $3)';
+const terminate = (): Promise<unknown> =>
+  cell.admin.query(
+    `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+      WHERE datname = current_database() AND usename = 'tenantry_runtime'`,
+  );
+
+describe('a connection that is cut', () => {
+  it('while nobody uses it is replaced without a word', async () => {
+    const scoped = cell.scoped(acme, { connections: 1, interactive: 1 });
+    await scoped.query(SELECT);
+    await scoped.transaction((tx) => tx.query(SELECT));
+    await terminate();
+    // The cut is heard of in its own time; until then a statement may still be sent into it.
+    await until('it is answered', async () => (await codeOf(scoped.query(SELECT))) === 'nothing');
+    await until(
+      'so is a transaction',
+      async () => (await codeOf(scoped.transaction((tx) => tx.query(SELECT)))) === 'nothing',
+    );
+  });
+
+  it('under statements says of each that it may have run', async () => {
+    const scoped = cell.scoped(acme, { connections: 1 });
+    const errors = Promise.all(
+      ['SELECT pg_sleep(600)', SELECT, SELECT].map((text) =>
+        scoped.query(text).then(
+          () => undefined,
+          (error: unknown) => error,
+        ),
+      ),
+    );
+    await until('it runs', () => isRunning(cell, 'pg_sleep(600)'));
+    await terminate();
+    for (const error of await errors) {
+      expect(error).toMatchObject({ code: 'STORE_UNAVAILABLE', retryable: true });
+      expect((error as Error).cause).toBeInstanceOf(ConnectionLost);
+    }
+    expect((await scoped.query(SELECT)).rowCount).toBe(1);
+  });
+
+  it('under a transaction rolls it back', async () => {
+    const scoped = cell.scoped(acme, { interactive: 1 });
+    const cut = scoped.transaction(async (tx) => {
+      await tx.query(INSERT, [acme, 2, 'two']);
+      await terminate();
+      await tx.query(SELECT);
+    });
+    expect(await codeOf(cut)).toBe('STORE_UNAVAILABLE');
+    const slow = scoped.transaction(async (tx) => {
+      await tx.query(INSERT, [acme, 2, 'two']);
+      await tx.query('SELECT pg_sleep(600)');
+    });
+    const outcome = codeOf(slow);
+    await until('it runs', () => isRunning(cell, 'pg_sleep(600)'));
+    await terminate();
+    expect(await outcome).toBe('STORE_UNAVAILABLE');
+    expect((await scoped.transaction((tx) => tx.query(SELECT))).rowCount).toBe(1);
+  });
+});
+
+describe('connections that are all in use', () => {
+  it('make statements wait, as many as may, and those beyond are told', async () => {
+    const scoped = cell.scoped(acme, {
+      connections: 1,
+      maxInFlight: 2,
+      maxQueued: 1,
+      acquireTimeoutMs: 300,
+    });
+    await scoped.query(SELECT);
+    const lock = await cell.raw('owner');
+    await lock.query('BEGIN; LOCK TABLE app.things IN ACCESS EXCLUSIVE MODE');
+    const held = [codeOf(scoped.query(SELECT)), codeOf(scoped.query(SELECT))];
+    const waiting = codeOf(scoped.query(SELECT));
+    expect(await codeOf(scoped.query(SELECT))).toBe('CLIENTS_EXHAUSTED');
+    // One that waits does not wait for ever.
+    expect(await waiting).toBe('CLIENTS_EXHAUSTED');
+    await lock.query('ROLLBACK');
+    expect(await Promise.all(held)).toEqual(['nothing', 'nothing']);
+    expect(await codeOf(scoped.query(SELECT))).toBe('nothing');
+  });
+
+  it('make transactions wait, and the next has one when it is free', async () => {
+    const scoped = cell.scoped(acme, { interactive: 1, acquireTimeoutMs: 300 });
+    await scoped.transaction(async () => {
+      expect(await codeOf(scoped.transaction((tx) => tx.query(SELECT)))).toBe('CLIENTS_EXHAUSTED');
+      const abort = new AbortController();
+      const waiting = codeOf(scoped.query({ text: SELECT, signal: abort.signal }));
+      abort.abort(Object.assign(new Error('enough'), { code: 'ENOUGH' }));
+      expect(await waiting).toBe('ENOUGH');
+    });
+    const both = await Promise.all([1, 2].map(() => scoped.transaction((tx) => tx.query(SELECT))));
+    expect(both.map(({ rowCount }) => rowCount)).toEqual([1, 1]);
+  });
+});
+
+describe('a tenant whose gate closes', () => {
+  let scoped: ScopedPostgres;
+  beforeEach(() => {
+    scoped = cell.scoped(acme);
+  });
+  const write = (id: number): Promise<unknown> => scoped.query(INSERT, [acme, id, `thing ${id}`]);
+
+  it('to read-only reads and fails to write', async () => {
+    await write(2);
+    await cell.gate(acme, 'read-only');
+    expect((await scoped.query(SELECT)).rowCount).toBe(2);
+    expect(await codeOf(write(3))).toBe('42501');
+    expect(await codeOf(scoped.query('UPDATE app.things SET label = $1', ['x']))).toBe('42501');
+    expect(await scoped.query('DELETE FROM app.things')).toMatchObject({ rowCount: 0 });
+    await cell.gate(acme, 'open');
+    await write(3);
+  });
+
+  it('altogether sees nothing and writes nothing', async () => {
+    await cell.gate(acme, 'blocked');
+    expect((await scoped.query(SELECT)).rowCount).toBe(0);
+    expect(await codeOf(write(2))).toBe('42501');
+    expect(await scoped.query('UPDATE app.things SET label = $1', ['x'])).toMatchObject({ rowCount: 0 });
+  });
+
+  it('in the middle of a transaction feels it at its next statement', async () => {
+    const outcome = scoped.transaction(async (tx) => {
+      await tx.query(INSERT, [acme, 2, 'two']);
+      await cell.gate(acme, 'blocked');
+      expect((await tx.query(SELECT)).rowCount).toBe(0);
+      await tx.query(INSERT, [acme, 3, 'three']);
+    });
+    expect(await codeOf(outcome)).toBe('42501');
+  });
+
+  it('while many statements are under way: each saw all of it or nothing, and those after it nothing', async () => {
+    const counts: (number | null)[] = [];
+    const stop = new AbortController();
+    const callers = Array.from({ length: 8 }, async () => {
+      while (!stop.signal.aborted) counts.push((await scoped.query(SELECT)).rowCount);
+    });
+    await until('they are at work', () => counts.length > 50);
+    await cell.gate(acme, 'blocked');
+    expect((await scoped.query(SELECT)).rowCount).toBe(0);
+    stop.abort();
+    await Promise.all(callers);
+    expect(new Set(counts)).toEqual(new Set([1, 0]));
+  });
+});
+
+describe('a server', () => {
+  let directory: string;
+  let server: RunningServer;
+  let own: TestCell;
+  let pool: ScopedPostgresPool;
+  let scoped: ScopedPostgres;
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'tenantry-scoped-'));
+    server = await startPostgres({ dataDir: directory, report: silentReport, env: ownEnv() });
+    const { controlTemplate, passwords } = testStack();
+    await prepareTemplates(server.url, controlTemplate, passwords);
+    own = await openCell({ adminUrl: server.url });
+    pool = own.pool({ acquireTimeoutMs: 1_000, statementTimeoutMs: 500 });
+    scoped = pool.forTenant({ tenantId: await own.tenant() });
+  });
+  afterAll(async () => {
+    await pool.close();
+    await own.control.end();
+    await server.stop();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  it('that hangs is given up some time after its statements should have been', async () => {
+    await scoped.query(SELECT);
+    await scoped.transaction((tx) => tx.query(SELECT));
+    server.pause();
+    const codes = await Promise.all([
+      codeOf(scoped.query(SELECT)),
+      codeOf(scoped.query({ text: SELECT, dedicated: true })),
+      codeOf(scoped.transaction((tx) => tx.query(SELECT))),
+    ]);
+    server.resume();
+    expect(codes).toEqual(['STORE_UNAVAILABLE', 'STORE_UNAVAILABLE', 'STORE_UNAVAILABLE']);
+    expect((await scoped.query(SELECT)).rowCount).toBe(1);
+  });
+
+  it('that is away is said to be, and found again when it is back', async () => {
+    const cut = codeOf(scoped.query({ text: 'SELECT pg_sleep(600)', timeoutMs: 0 }));
+    await until('it runs', () => isRunning(own, 'pg_sleep(600)'));
+    await server.stop();
+    expect(await cut).toBe('STORE_UNAVAILABLE');
+    expect(await codeOf(scoped.query(SELECT))).toBe('STORE_UNAVAILABLE');
+    expect(await codeOf(scoped.transaction((tx) => tx.query(SELECT)))).toBe('STORE_UNAVAILABLE');
+    expect(await codeOf(scoped.query({ text: SELECT, dedicated: true }))).toBe('STORE_UNAVAILABLE');
+    await server.start();
+    expect((await scoped.query(SELECT)).rowCount).toBe(1);
+    expect((await scoped.transaction((tx) => tx.query(SELECT))).rowCount).toBe(1);
+  });
+});

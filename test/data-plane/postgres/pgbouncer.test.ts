@@ -1,0 +1,264 @@
+/**
+ * The real PgBouncer in transaction mode, where a connection to the server is another client's after each transaction.
+ * What the installed one cannot do is skipped, and printed.
+ */
+import pg from 'pg';
+import type { TenantId } from '../../../domain/ids.js';
+import type { Found } from '../../../local/find.js';
+import type {
+  ScopedPostgres,
+  ScopedPostgresOptions,
+  ScopedPostgresPool,
+} from '../../../tenancy/postgres/scoped.js';
+import { findPgBouncer, mayPipeline, type PgBouncer, startPgBouncer } from '../../support/pgbouncer.js';
+import { openLink } from '../../support/link.js';
+import { until } from '../../support/until.js';
+import { codeOf, connect, openCell, running, type TestCell } from './support.js';
+
+/** Connections to the server, for many more clients. */
+const SERVERS = 3;
+const TENANTS = 25;
+const LABEL = 'SELECT label FROM app.things WHERE id = 1';
+const ADD = 'INSERT INTO app.things (tenant_id, id, label) VALUES ($1, $2, $3)';
+
+interface Behind {
+  readonly cell: TestCell;
+  readonly bouncer: PgBouncer;
+  readonly tenants: readonly TenantId[];
+  readonly scoped: ScopedPostgresPool;
+  /** Many statements under way on each connection. */
+  readonly pipelined: ScopedPostgresPool;
+}
+
+let found: Found | undefined;
+let pipelines = false;
+
+// It may have to be installed.
+beforeAll(async () => {
+  found = await findPgBouncer();
+  pipelines = found !== undefined && mayPipeline(found);
+}, 300_000);
+
+describe.each([
+  ['without prepared statements', false],
+  ['with the prepared statements of 1.22.1 and later', true],
+])('%s', (_name, prepare) => {
+  test('3,000 statements of many tenants at once, pipelined, all meet their own rows', () =>
+    behind(prepare, async ({ cell, tenants, pipelined }) => {
+      const wrong: unknown[] = [];
+      await interleaved(tenants, 3_000, async (tenant, i) => {
+        // More texts than stay prepared.
+        const { rows } = await labelOf(pipelined, tenant, `${LABEL} AND ${i % 5} = $1`, [i % 5]);
+        if (rows.length !== 1 || rows[0]?.label !== tenant) wrong.push(rows);
+      });
+      expect(wrong).toEqual([]);
+      // They were many on few, or this would prove nothing.
+      const servers = await serversOf(cell);
+      expect(servers).toBeGreaterThan(0);
+      expect(servers).toBeLessThanOrEqual(SERVERS);
+    }));
+
+  test('one statement after the other on one connection, each of another tenant, meets its own rows', () =>
+    behind(prepare, async ({ tenants, scoped }) => {
+      for (let i = 0; i < 200; i++) {
+        const tenant = tenants[i % TENANTS] as TenantId;
+        expect((await labelOf(scoped, tenant)).rows).toEqual([{ label: tenant }]);
+      }
+    }));
+
+  test('statements that fail in between take nobody else’s down and leave no tenant behind', () =>
+    behind(prepare, async ({ tenants, pipelined }) => {
+      const failing: readonly [string, (pg: ScopedPostgres, other: TenantId) => Promise<unknown>][] = [
+        ['22012', (pg) => pg.query('SELECT 1/0 FROM app.things')],
+        ['42P01', (pg) => pg.query('SELECT * FROM app.nothing')],
+        ['42501', (pg, other) => pg.query(ADD, [other, 2, 'not mine'])],
+        ['22P02', (pg) => pg.query('SELECT $1::integer', ['not a number'])],
+      ];
+      const wrong: unknown[] = [];
+      await interleaved(tenants, 1_200, async (tenant, i) => {
+        const fails = i % 3 === 0 ? failing[i % failing.length] : undefined;
+        if (fails !== undefined) {
+          const [code, run] = fails;
+          const other = tenants.find((t) => t !== tenant) as TenantId;
+          const told = await codeOf(run(pipelined.forTenant({ tenantId: tenant }), other));
+          if (told !== code) wrong.push({ code, told });
+          return;
+        }
+        const { rows } = await labelOf(pipelined, tenant);
+        if (rows.length !== 1 || rows[0]?.label !== tenant) wrong.push(rows);
+      });
+      expect(wrong).toEqual([]);
+    }));
+
+  test('transactions of many tenants, committed, rolled back and failed, are each tenant’s own', () =>
+    behind(prepare, async ({ cell, tenants, scoped }) => {
+      const wrong: unknown[] = [];
+      await interleaved(tenants, 300, async (tenant, i) => {
+        const work = scoped.forTenant({ tenantId: tenant }).transaction(async (tx) => {
+          await tx.query(ADD, [tenant, i + 2, `${tenant} ${i}`]);
+          await tx.query('SAVEPOINT here');
+          await tx.query(ADD, [tenant, i + 1_000, 'taken back']);
+          await tx.query('ROLLBACK TO here');
+          const { rows } = await tx.query<{ label: string }>('SELECT label FROM app.things');
+          if (rows.length < 2 || !rows.every(({ label }) => label.startsWith(tenant))) wrong.push(rows);
+          if (i % 3 === 1) throw Object.assign(new Error('the product'), { code: 'changed its mind' });
+          if (i % 3 === 2) await tx.query('SELECT 1/0');
+        });
+        const told = await codeOf(work);
+        if (told !== ['nothing', 'changed its mind', '22012'][i % 3]) wrong.push(told);
+      });
+      expect(wrong).toEqual([]);
+      const { rows } = await cell.admin.query(
+        'SELECT count(*)::int AS all, count(*) FILTER (WHERE label NOT LIKE tenant_id::text || $1)::int AS wrong FROM app.things',
+        ['%'],
+      );
+      expect(rows).toEqual([{ all: TENANTS + 100, wrong: 0 }]);
+    }));
+
+  test('a signal cancels the statement in the server, on whichever connection it runs there', () =>
+    behind(prepare, async ({ cell, tenants: [tenant], scoped }) => {
+      const controller = new AbortController();
+      const mine = scoped.forTenant({ tenantId: tenant as TenantId });
+      const slow = mine.query({ text: 'SELECT pg_sleep(60)', signal: controller.signal });
+      const told = codeOf(slow);
+      await until('it runs', async () => (await running(cell, 'pg_sleep(60)')) > 0);
+      controller.abort(Object.assign(new Error('enough'), { code: 'enough' }));
+      expect(await told).toBe('enough');
+      await until('it runs no more', async () => (await running(cell, 'pg_sleep(60)')) === 0);
+      expect((await mine.query(LABEL)).rows).toEqual([{ label: tenant }]);
+    }));
+});
+
+test('the answers of a connection that is cut in the midst of them come to nobody else', () =>
+  behind(false, async ({ cell, bouncer, tenants, scoped }) => {
+    expect(await othersWhileCut({ cell, bouncer, tenants, scoped })).toBe(0);
+  }));
+
+// Why statements are not pipelined where nothing is prepared: it lets go of a server that still has answers to give.
+test('PgBouncer before 1.22.1 gives them to somebody else when statements were pipelined', () =>
+  behind(false, async ({ cell, bouncer, tenants, scoped }) => {
+    if (pipelines) return;
+    expect(await othersWhileCut({ cell, bouncer, tenants, scoped }, { maxInFlight: 64 })).toBeGreaterThan(0);
+  }));
+
+test('the usual SET of the session gives other tenants’ rows there, and is refused where it has been', () =>
+  behind(false, async ({ bouncer, tenants, scoped }) => {
+    const clients = await Promise.all(Array.from({ length: 16 }, () => connect(bouncer.url)));
+    let others = 0;
+    const turns = clients.map(async (client, c) => {
+      for (let i = 0; i < 125; i++) {
+        const tenant = tenants[(c * 3 + i) % TENANTS] as TenantId;
+        await client.query(`SET app.tenant_id = ${pg.escapeLiteral(tenant)}`);
+        // On a connection of the server where nobody has said SET yet it fails.
+        const read = client.query<{ label: string }>(LABEL).catch(() => undefined);
+        const label = (await read)?.rows[0]?.label;
+        if (label !== undefined && label !== tenant) others += 1;
+      }
+    });
+    try {
+      await Promise.all(turns);
+    } finally {
+      await Promise.all(clients.map((client) => client.end()));
+    }
+    expect(others).toBeGreaterThan(100);
+
+    // Each connection of the server is left as some tenant's now: another one's statement is refused and never run.
+    const met = { own: 0, refused: 0, wrong: 0 };
+    await interleaved(tenants, 200, async (tenant) => {
+      try {
+        const { rows } = await labelOf(scoped, tenant);
+        met[rows.length === 1 && rows[0]?.label === tenant ? 'own' : 'wrong'] += 1;
+      } catch {
+        met.refused += 1;
+      }
+    });
+    expect(met.wrong).toBe(0);
+    expect(met.refused).toBeGreaterThan(0);
+  }));
+
+/** Runs `work` with a cell behind a PgBouncer of its own, where there is one that can do it. */
+async function behind(prepare: boolean, work: (b: Behind) => Promise<void>): Promise<void> {
+  if (found === undefined || (prepare && !pipelines)) return;
+  const cell = await openCell();
+  const bouncer = await startPgBouncer(found, {
+    url: cell.url('runtime'),
+    servers: SERVERS,
+    // So few that it drops them all the time.
+    prepared: prepare ? 4 : 0,
+  });
+  const options = {
+    url: bouncer.url,
+    prepare,
+    preparedPerConnection: 3,
+    connections: 8,
+    maxQueued: 3_000,
+    acquireTimeoutMs: 30_000,
+  };
+  const scoped = cell.pool(options);
+  const pipelined = cell.pool({ ...options, maxInFlight: 64 });
+  try {
+    const tenants = await Promise.all(Array.from({ length: TENANTS }, () => cell.tenant()));
+    await work({ cell, bouncer, tenants, scoped, pipelined });
+  } finally {
+    // Clients, then PgBouncer, then the cell, which wants no connection left.
+    await Promise.all([scoped.close(), pipelined.close()]);
+    await bouncer.close();
+    await cell.close();
+  }
+}
+
+/** Rows of others that steady readers were given while the connections of another process were cut, again and again. */
+async function othersWhileCut(
+  { cell, bouncer, tenants, scoped }: Pick<Behind, 'cell' | 'bouncer' | 'tenants' | 'scoped'>,
+  options: Partial<ScopedPostgresOptions> = {},
+): Promise<number> {
+  const link = await openLink(bouncer.url);
+  let others = 0;
+  const over = new AbortController();
+  const readers = Array.from({ length: 24 }, async (_, c) => {
+    for (let i = 0; !over.signal.aborted; i++) {
+      const tenant = tenants[(c * 3 + i) % TENANTS] as TenantId;
+      const { rows } = await labelOf(scoped, tenant);
+      if (rows[0]?.label !== tenant) others += 1;
+    }
+  });
+  for (let cut = 0; cut < 20; cut++) {
+    const victim = cell.pool({ url: link.url, prepare: false, connections: 2, ...options });
+    const asked = Array.from({ length: 200 }, (_, i) =>
+      labelOf(victim, tenants[i % TENANTS] as TenantId).catch(() => undefined),
+    );
+    // In the midst of them.
+    await asked[5 + cut];
+    link.cut();
+    await Promise.all([victim.close(), ...asked]);
+  }
+  over.abort();
+  await Promise.all(readers);
+  await link.close();
+  return others;
+}
+
+/** `count` turns of the tenants in a changing order, all begun at once. */
+async function interleaved(
+  tenants: readonly TenantId[],
+  count: number,
+  turn: (tenant: TenantId, i: number) => Promise<void>,
+): Promise<void> {
+  const order = Array.from({ length: count }, (_, i) => (i * 7 + (i >> 5)) % tenants.length);
+  await Promise.all(order.map((at, i) => turn(tenants[at] as TenantId, i)));
+}
+
+const labelOf = (
+  scoped: ScopedPostgresPool,
+  tenantId: TenantId,
+  text = LABEL,
+  values: readonly unknown[] = [],
+): Promise<pg.QueryResult<{ label: string }>> => scoped.forTenant({ tenantId }).query(text, values);
+
+async function serversOf({ admin }: TestCell): Promise<number> {
+  const { rows } = await admin.query<{ count: number }>(
+    `SELECT count(*)::int AS count FROM pg_stat_activity
+      WHERE datname = current_database() AND usename = 'tenantry_runtime'`,
+  );
+  return rows[0]?.count ?? 0;
+}

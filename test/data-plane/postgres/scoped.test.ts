@@ -1,0 +1,258 @@
+/** The scoped client against a real server: what comes back, what fails and how, and that failing stays with who failed. */
+import pg from 'pg';
+import type { TenantId } from '../../../domain/ids.js';
+import type { ScopedPostgres } from '../../../tenancy/postgres/scoped.js';
+import { until } from '../../support/until.js';
+import { codeOf, isRunning, openCell, type TestCell } from './support.js';
+
+let cell: TestCell;
+let acme: TenantId;
+let initech: TenantId;
+beforeEach(async () => {
+  cell = await openCell();
+  [acme, initech] = await Promise.all([cell.tenant(), cell.tenant()]);
+});
+afterEach(async () => {
+  await cell.close();
+});
+
+const labels = async (scoped: Pick<ScopedPostgres, 'query'>): Promise<string[]> =>
+  (await scoped.query<{ label: string }>('SELECT label FROM app.things ORDER BY id')).rows.map(
+    ({ label }) => label,
+  );
+const insert = 'INSERT INTO app.things (tenant_id, id, label) VALUES ($1, $2, $3)';
+const backendOf = async (scoped: Pick<ScopedPostgres, 'query'>): Promise<number> =>
+  (await scoped.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]?.pid ?? 0;
+
+describe('a statement', () => {
+  it('sees the rows of its tenant and no others, without saying whose', async () => {
+    const pool = cell.pool();
+    expect(await labels(pool.forTenant({ tenantId: acme }))).toEqual([acme]);
+    expect(await labels(pool.forTenant({ tenantId: initech }))).toEqual([initech]);
+  });
+
+  it('takes parameters and gives results as node-postgres does', async () => {
+    const scoped = cell.scoped(acme);
+    const text = `SELECT $1::int AS number, $2::text AS text, $3::jsonb AS json, $4::timestamptz AS at,
+      $5::bytea AS bytes, $6::text[] AS list, $7::text AS nothing, $8::boolean AS flag, 1::bigint AS big`;
+    const at = new Date('2020-02-03T04:05:06Z');
+    const values = [7, 'ü 你', { a: [1] }, at, Buffer.from('ab'), ['x', 'y,z'], null, true];
+    const plain = await cell.raw('runtime');
+    const expected = await plain.query<Record<string, unknown>>(text, values);
+    // Twice and thrice: the second is prepared, the third finds it prepared.
+    for (let i = 0; i < 3; i++) {
+      const result = await scoped.query(text, values);
+      expect(result.rows).toEqual(expected.rows);
+      expect(result.fields).toEqual(expected.fields);
+      expect(result).toMatchObject({ command: 'SELECT', rowCount: 1 });
+    }
+    expect(expected.rows[0]).toMatchObject({ number: 7, at, big: '1', list: ['x', 'y,z'] });
+  });
+
+  it('takes rowMode and types', async () => {
+    const scoped = cell.scoped(acme);
+    const types = { getTypeParser: () => (value: string) => `<${value}>` } as unknown as pg.CustomTypesConfig;
+    const { rows } = await scoped.query({ text: 'SELECT $1::int, 2', values: [1], rowMode: 'array', types });
+    expect(rows).toEqual([['<1>', '<2>']]);
+  });
+
+  it('counts the rows it wrote and returns those it was asked for', async () => {
+    const scoped = cell.scoped(acme);
+    expect(await scoped.query(insert, [acme, 2, 'two'])).toMatchObject({ command: 'INSERT', rowCount: 1 });
+    const { rows } = await scoped.query('UPDATE app.things SET label = label || $1 RETURNING id, label', [
+      '!',
+    ]);
+    expect(rows).toEqual([
+      { id: 1, label: `${acme}!` },
+      { id: 2, label: 'two!' },
+    ]);
+    expect(await scoped.query('DELETE FROM app.things WHERE id = 2')).toMatchObject({ rowCount: 1 });
+    expect(await labels(cell.scoped(initech))).toEqual([initech]);
+  });
+
+  it('that fails gives the error of the server, with its code and where in the caller it came from', async () => {
+    const scoped = cell.scoped(acme);
+    const error: unknown = await scoped.query('SELECT 1 / $1::int', [0]).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(pg.DatabaseError);
+    expect(error).toMatchObject({ code: '22012' });
+    expect((error as Error).stack).toContain('scoped.test.ts');
+    expect(await codeOf(scoped.query('SELEC'))).toBe('STATEMENT_REFUSED');
+    expect(await codeOf(scoped.query('SELECT FROM nowhere'))).toBe('42P01');
+    expect(await codeOf(scoped.query(insert, [acme, 1, 'again']))).toBe('23505');
+    expect(await codeOf(scoped.query('SELECT $1::int', ['no number']))).toBe('22P02');
+    expect(await codeOf(scoped.query('SELECT $1::int', []))).toBe('08P01');
+  });
+
+  it('cannot write a row of another tenant, or take one of its own over to it', async () => {
+    const scoped = cell.scoped(acme);
+    expect(await codeOf(scoped.query(insert, [initech, 9, 'mine']))).toBe('42501');
+    expect(await codeOf(scoped.query('UPDATE app.things SET tenant_id = $1', [initech]))).toBe('42501');
+    expect(await scoped.query('DELETE FROM app.things WHERE tenant_id = $1', [initech])).toMatchObject({
+      rowCount: 0,
+    });
+  });
+
+  it('that fails does not disturb those before and behind it on the same connection', async () => {
+    const pool = cell.pool({ connections: 1 });
+    const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
+    const pid = await backendOf(a);
+    const mixed = await Promise.allSettled([
+      labels(a),
+      b.query('SELECT 1 / 0'),
+      labels(b),
+      a.query('SELECT broken FROM app.things'),
+      a.query(insert, [acme, 2, 'two']),
+      b.query(insert, [initech, 1, 'taken']),
+      b.query('SELECT tenantry.enter($1, NULL, NULL)', [acme]),
+      labels(a),
+      labels(b),
+    ]);
+    expect(mixed.map((one) => (one.status === 'fulfilled' ? one.value : codeOfReason(one.reason)))).toEqual([
+      [acme],
+      '22012',
+      [initech],
+      '42703',
+      expect.objectContaining({ rowCount: 1 }),
+      '23505',
+      'TN001',
+      [acme, 'two'],
+      [initech],
+    ]);
+    expect(await backendOf(b)).toBe(pid);
+  });
+
+  it('is its own tenant’s among thousands of others’, over two connections and with failures in between', async () => {
+    const tenants = [acme, initech, ...(await Promise.all(Array.from({ length: 18 }, () => cell.tenant())))];
+    const pool = cell.pool({ connections: 2, maxQueued: 10_000 });
+    const wrong: unknown[] = [];
+    await Promise.all(
+      Array.from({ length: 4_000 }, async (_, i) => {
+        const tenant = tenants[(i * 7) % tenants.length] as TenantId;
+        const scoped = pool.forTenant({ tenantId: tenant });
+        if (i % 5 === 1) {
+          const failing = i % 2 === 0 ? 'SELECT 1 / 0' : `SELECT 'no number ${i}'::int`;
+          if ((await codeOf(scoped.query(failing))) === 'nothing') wrong.push(failing);
+        } else if (i % 5 === 2) {
+          const { rowCount } = await scoped.query('UPDATE app.things SET label = label WHERE true');
+          if (rowCount !== 1) wrong.push({ rowCount });
+        } else {
+          const { rows } = await scoped.query('SELECT tenant_id, label FROM app.things');
+          if (rows.length !== 1 || rows[0]?.['tenant_id'] !== tenant || rows[0]?.['label'] !== tenant)
+            wrong.push({ tenant, rows });
+        }
+      }),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  it('is refused before it is sent when it could outlive its transaction', async () => {
+    const scoped = cell.scoped(acme);
+    for (const text of [
+      'SET app.tenant_id = 1',
+      ' /* /* */ */ set role tenantry_purge',
+      '-- SELECT\nRESET ALL',
+      'BEGIN',
+      'COMMIT',
+      'PREPARE p AS SELECT 1',
+      'LISTEN x',
+      'DO $$ BEGIN END $$',
+      'COPY app.things TO STDOUT',
+      'DECLARE c CURSOR FOR SELECT 1',
+      'CREATE TABLE t ()',
+      'CALL p()',
+      '',
+      ';',
+      'SELECT 1\0',
+    ])
+      expect([text, await codeOf(scoped.query(text))]).toEqual([text, 'STATEMENT_REFUSED']);
+    // One text, several statements: the server itself takes one.
+    expect(await codeOf(scoped.query('SELECT 1; COMMIT'))).toBe('42601');
+    expect(await codeOf(scoped.query('SELECT 1; SET app.tenant_id = 1', []))).toBe('42601');
+  });
+
+  it('is given up by the server after its time', async () => {
+    const scoped = cell.scoped(acme, { statementTimeoutMs: 50, connections: 1 });
+    expect(await codeOf(scoped.query('SELECT pg_sleep(30)'))).toBe('57014');
+    expect(await codeOf(scoped.query({ text: 'SELECT pg_sleep(30)', timeoutMs: 20 }))).toBe('57014');
+    // A longer one than usual is no reason to give up the connection.
+    expect(await codeOf(scoped.query({ text: 'SELECT pg_sleep(0.2)', timeoutMs: 20_000 }))).toBe('nothing');
+    expect(await codeOf(scoped.query({ text: 'SELECT pg_sleep(0.2)', timeoutMs: 0 }))).toBe('nothing');
+    expect(await labels(scoped)).toEqual([acme]);
+  });
+
+  it('is cancelled in the server by its signal, and its connection used by nobody again', async () => {
+    const scoped = cell.scoped(acme, { interactive: 1 });
+    const abort = new AbortController();
+    const slow = codeOf(scoped.query({ text: 'SELECT pg_sleep(600)', signal: abort.signal, timeoutMs: 0 }));
+    await until('it runs', () => isRunning(cell, 'pg_sleep(600)'));
+    abort.abort(Object.assign(new Error('enough'), { code: 'ENOUGH' }));
+    expect(await slow).toBe('ENOUGH');
+    await until('it has ended', async () => !(await isRunning(cell, 'pg_sleep(600)')));
+    expect(await codeOf(scoped.query({ text: 'SELECT 1', dedicated: true }))).toBe('nothing');
+    expect(await codeOf(scoped.query({ text: 'SELECT 1', signal: abort.signal }))).toBe('ENOUGH');
+  });
+
+  it('with a huge result on a connection of its own does not keep the others waiting', async () => {
+    const scoped = cell.scoped(acme, { connections: 1 });
+    await scoped.query('SELECT 1');
+    const order: string[] = [];
+    const huge = scoped
+      .query({
+        text: `SELECT repeat('x', 1000) FROM generate_series(1, 100000), pg_sleep(0.3)`,
+        dedicated: true,
+      })
+      .then(({ rows }) => order.push(`huge ${rows.length}`));
+    await until('it runs', () => isRunning(cell, 'generate_series'));
+    await Promise.all(Array.from({ length: 20 }, () => labels(scoped).then(() => order.push('small'))));
+    await huge;
+    expect(order).toEqual([...Array.from({ length: 20 }, () => 'small'), 'huge 100000']);
+  });
+});
+
+describe('a prepared statement', () => {
+  it('is sent again when a table changed its columns under it', async () => {
+    const scoped = cell.scoped(acme, { connections: 1 });
+    const select = 'SELECT * FROM app.things';
+    for (let i = 0; i < 4; i++) await scoped.query(select);
+    await cell.admin.query('ALTER TABLE app.things ADD COLUMN further integer DEFAULT 5');
+    expect((await scoped.query(select)).rows).toEqual([expect.objectContaining({ id: 1, further: 5 })]);
+    expect((await scoped.query(select)).rows).toEqual([expect.objectContaining({ id: 1, further: 5 })]);
+  });
+
+  it('is one of a bounded number on a connection', async () => {
+    const scoped = cell.scoped(acme, { connections: 1, preparedPerConnection: 5 });
+    const texts = Array.from({ length: 40 }, (_, i) => `SELECT ${i} AS i`);
+    for (let round = 0; round < 3; round++)
+      for (const [i, text] of texts.entries())
+        for (let twice = 0; twice < 2; twice++) expect((await scoped.query(text)).rows).toEqual([{ i }]);
+    // The statement that enters a tenant is one as well.
+    expect(await preparedIn(scoped)).toBeLessThanOrEqual(6);
+  });
+
+  it('whose parsing failed is parsed anew the next time', async () => {
+    const scoped = cell.scoped(acme, { connections: 1 });
+    const text = 'SELECT id FROM app.later';
+    for (let i = 0; i < 3; i++) expect(await codeOf(scoped.query(text))).toBe('42P01');
+    await cell.admin.query(
+      `CREATE TABLE app.later (id integer); GRANT SELECT ON app.later TO tenantry_runtime`,
+    );
+    for (let i = 0; i < 3; i++) expect((await scoped.query(text)).rows).toEqual([]);
+  });
+
+  it('is not prepared at all where that is off', async () => {
+    const scoped = cell.scoped(acme, { connections: 1, prepare: false });
+    for (let i = 0; i < 4; i++) expect(await labels(scoped)).toEqual([acme]);
+    expect(await preparedIn(scoped)).toBe(0);
+  });
+
+  async function preparedIn(scoped: ScopedPostgres): Promise<number> {
+    // Else nobody's to know: the texts are those of other tenants' statements.
+    await cell.admin.query('GRANT EXECUTE ON FUNCTION pg_prepared_statement() TO tenantry_runtime');
+    const { rows } = await scoped.query<{ count: number }>(
+      'SELECT count(*)::int AS count FROM pg_prepared_statements',
+    );
+    return rows[0]?.count ?? -1;
+  }
+});
+
+const codeOfReason = (reason: unknown): unknown => (reason as { code?: unknown }).code;

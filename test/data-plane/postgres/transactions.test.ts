@@ -1,0 +1,228 @@
+/** Transactions of a tenant: how they end, what is left of them, and what their handles still do afterwards. */
+import pg from 'pg';
+import type { TenantId } from '../../../domain/ids.js';
+import type { ScopedPostgres, ScopedTransaction } from '../../../tenancy/postgres/scoped.js';
+import { until } from '../../support/until.js';
+import { codeOf, isRunning, openCell, type TestCell } from './support.js';
+
+let cell: TestCell;
+let acme: TenantId;
+let initech: TenantId;
+beforeEach(async () => {
+  cell = await openCell();
+  [acme, initech] = await Promise.all([cell.tenant(), cell.tenant()]);
+});
+afterEach(async () => {
+  await cell.close();
+});
+
+const add = (tx: ScopedTransaction, id: number, tenant = acme): Promise<unknown> =>
+  tx.query('INSERT INTO app.things (tenant_id, id, label) VALUES ($1, $2, $3)', [tenant, id, `thing ${id}`]);
+const ids = async (scoped: Pick<ScopedPostgres, 'query'>): Promise<number[]> =>
+  (await scoped.query<{ id: number }>('SELECT id FROM app.things ORDER BY id')).rows.map(({ id }) => id);
+
+it('commits all of it when the work is done, and none of it when the work throws', async () => {
+  const scoped = cell.scoped(acme);
+  const result = await scoped.transaction(async (tx) => {
+    await add(tx, 2);
+    await add(tx, 3);
+    // Nobody else sees it yet.
+    expect(await ids(scoped)).toEqual([1]);
+    return ids(tx);
+  });
+  expect(result).toEqual([1, 2, 3]);
+  expect(await ids(scoped)).toEqual([1, 2, 3]);
+  const failing = scoped.transaction(async (tx) => {
+    await add(tx, 4);
+    throw Object.assign(new Error('no'), { code: 'MINE' });
+  });
+  expect(await codeOf(failing)).toBe('MINE');
+  expect(await ids(scoped)).toEqual([1, 2, 3]);
+});
+
+it('stays with its tenant, whatever runs beside it', async () => {
+  const pool = cell.pool({ connections: 1, interactive: 2 });
+  const tenants = [acme, initech];
+  const seen = await Promise.all(
+    Array.from({ length: 40 }, async (_, i) => {
+      const tenant = tenants[i % 2] as TenantId;
+      const work = pool.forTenant({ tenantId: tenant }).transaction(async (tx) => {
+        const before = await tx.query<{ label: string }>('SELECT label FROM app.things');
+        if (i % 5 === 0) await tx.query('SELECT 1 / 0');
+        const after = await tx.query<{ label: string }>('SELECT label FROM app.things');
+        return [...before.rows, ...after.rows].every(({ label }) => label === tenant);
+      });
+      return i % 5 === 0 ? codeOf(work) : work;
+    }),
+  );
+  expect(seen).toEqual(Array.from({ length: 40 }, (_, i) => (i % 5 === 0 ? '22012' : true)));
+});
+
+it('leaves a dead handle behind', async () => {
+  const scoped = cell.scoped(acme);
+  let kept: ScopedTransaction | undefined;
+  await scoped.transaction(async (tx) => {
+    kept = tx;
+  });
+  expect(await codeOf(kept?.query('SELECT 1') ?? Promise.resolve())).toBe('STATEMENT_REFUSED');
+  await codeOf(
+    scoped.transaction(async (tx) => {
+      kept = tx;
+      throw new Error('no');
+    }),
+  );
+  expect(await codeOf(kept?.query('SELECT 1') ?? Promise.resolve())).toBe('STATEMENT_REFUSED');
+});
+
+it('that swallowed a failed statement does not pass for committed', async () => {
+  const scoped = cell.scoped(acme);
+  const swallowing = scoped.transaction(async (tx) => {
+    await add(tx, 2);
+    await codeOf(tx.query('SELECT 1 / 0'));
+    expect(await codeOf(tx.query('SELECT 1'))).toBe('25P02');
+  });
+  expect(await codeOf(swallowing)).toBe('STORE_REFUSED');
+  expect(await ids(scoped)).toEqual([1]);
+});
+
+it('goes on behind a savepoint that it rolls back to', async () => {
+  const scoped = cell.scoped(acme);
+  await scoped.transaction(async (tx) => {
+    await add(tx, 2);
+    await tx.query('SAVEPOINT before');
+    // With a time-out of its own: the transaction's is set again behind it, or the way back would be barred.
+    expect(await codeOf(tx.query({ text: 'SELECT pg_sleep(30)', timeoutMs: 30 }))).toBe('57014');
+    expect(await codeOf(tx.query('SELECT 1'))).toBe('25P02');
+    await tx.query('ROLLBACK TO SAVEPOINT before');
+    await tx.query('RELEASE SAVEPOINT before');
+    await tx.query('SELECT pg_sleep(0.1)');
+    await add(tx, 3);
+  });
+  expect(await ids(scoped)).toEqual([1, 2, 3]);
+});
+
+it('takes an isolation level and read only', async () => {
+  const scoped = cell.scoped(acme);
+  const modes = await scoped.transaction(
+    async (tx) =>
+      (
+        await tx.query(`SELECT current_setting('transaction_isolation') AS isolation,
+                               current_setting('transaction_read_only') AS ro`)
+      ).rows[0],
+    { isolation: 'serializable', readOnly: true },
+  );
+  expect(modes).toEqual({ isolation: 'serializable', ro: 'on' });
+  expect(await codeOf(scoped.transaction((tx) => add(tx, 2), { readOnly: true }))).toBe('25006');
+  const lost = Promise.all(
+    [2, 3].map((id) =>
+      scoped.transaction(
+        async (tx) => {
+          await tx.query('SELECT count(*) FROM app.things');
+          await add(tx, id);
+        },
+        { isolation: 'serializable' },
+      ),
+    ),
+  );
+  // One of the two, as each counted without the other; or none, where one was done before the other began.
+  expect(['40001', 'nothing']).toContain(await codeOf(lost));
+});
+
+it('reads with a cursor, but not WITH HOLD', async () => {
+  const scoped = cell.scoped(acme);
+  const fetched = await scoped.transaction(async (tx) => {
+    await tx.query('DECLARE c CURSOR FOR SELECT id FROM app.things');
+    return (await tx.query('FETCH 10 FROM c')).rows;
+  });
+  expect(fetched).toEqual([{ id: 1 }]);
+  for (const text of [
+    'DECLARE c CURSOR WITH HOLD FOR SELECT 1',
+    'DECLARE c CURSOR WITH/**/HOLD FOR SELECT 1',
+    'COMMIT',
+    'ROLLBACK',
+    'ROLLBACK AND CHAIN',
+    'PREPARE TRANSACTION $$x$$',
+    'SET LOCAL app.tenant_id = 1',
+    'SET CONSTRAINTS ALL DEFERRED',
+  ])
+    expect([text, await codeOf(scoped.transaction((tx) => tx.query(text)))]).toEqual([
+      text,
+      'STATEMENT_REFUSED',
+    ]);
+});
+
+it('gives each statement its time, which can be shorter than usual and not longer', async () => {
+  const scoped = cell.scoped(acme, { statementTimeoutMs: 300 });
+  const code = (work: (tx: ScopedTransaction) => Promise<unknown>, timeoutMs?: number): Promise<string> =>
+    codeOf(scoped.transaction(work, { timeoutMs }));
+  expect(await code((tx) => tx.query('SELECT pg_sleep(30)'))).toBe('57014');
+  expect(await code((tx) => tx.query({ text: 'SELECT pg_sleep(30)', timeoutMs: 20 }))).toBe('57014');
+  expect(await code((tx) => tx.query({ text: 'SELECT 1', timeoutMs: 400 }))).toBe('STATEMENT_REFUSED');
+  expect(await code((tx) => tx.query({ text: 'SELECT 1', timeoutMs: 0 }))).toBe('STATEMENT_REFUSED');
+  expect(await code((tx) => tx.query('SELECT pg_sleep(0.4)'), 20_000)).toBe('nothing');
+});
+
+it('keeps its time whatever a statement of it says to the server', async () => {
+  const scoped = cell.scoped(acme, { statementTimeoutMs: 200 });
+  for (const longer of [0, 600_000]) {
+    const work = scoped.transaction(async (tx) => {
+      await tx.query({ text: 'SELECT 1', timeoutMs: 50 });
+      await tx.query('SELECT tenantry.enter($1, $2, $2)', [acme, longer]);
+      const { rows } = await tx.query(`SELECT current_setting('statement_timeout') AS statement,
+        current_setting('idle_in_transaction_session_timeout') AS idle`);
+      expect(rows).toEqual([{ statement: '200ms', idle: '1min' }]);
+      await tx.query('SELECT pg_sleep(30)');
+    });
+    expect(await codeOf(work)).toBe('57014');
+  }
+});
+
+it('is rolled back by its signal while a statement runs, and its work told so at the next', async () => {
+  const scoped = cell.scoped(acme, { interactive: 1 });
+  const abort = new AbortController();
+  let within: Promise<string> | undefined;
+  const work = scoped.transaction(
+    async (tx) => {
+      await add(tx, 2);
+      within = codeOf(tx.query('SELECT pg_sleep(600)')).then(() => codeOf(tx.query('SELECT 1')));
+      await within;
+    },
+    { signal: abort.signal, timeoutMs: 0 },
+  );
+  const outcome = codeOf(work);
+  await until('it runs', () => isRunning(cell, 'pg_sleep(600)'));
+  abort.abort(Object.assign(new Error('enough'), { code: 'ENOUGH' }));
+  expect(await outcome).toBe('ENOUGH');
+  await until('it has ended', async () => !(await isRunning(cell, 'pg_sleep(600)')));
+  expect(await within).toBe('STATEMENT_REFUSED');
+  expect(await ids(scoped)).toEqual([1]);
+  // The one connection that there may be is free again.
+  expect(await scoped.transaction(ids)).toEqual([1]);
+});
+
+it('that is forgotten is ended by the server', async () => {
+  const scoped = cell.scoped(acme, { transactionIdleMs: 50, interactive: 1 });
+  const forgotten = scoped.transaction(async (tx) => {
+    await add(tx, 2);
+    await until(
+      'the server has ended it',
+      async () =>
+        (
+          await cell.admin.query(
+            `SELECT FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'`,
+          )
+        ).rowCount === 0,
+    );
+    await tx.query('SELECT 1');
+  });
+  expect(await codeOf(forgotten)).toBe('STORE_UNAVAILABLE');
+  expect(await scoped.transaction(ids)).toEqual([1]);
+});
+
+it('gives the errors of the server as they are', async () => {
+  const error: unknown = await cell
+    .scoped(acme)
+    .transaction((tx) => tx.query('SELECT 1 / 0'))
+    .catch((e: unknown) => e);
+  expect(error).toBeInstanceOf(pg.DatabaseError);
+});

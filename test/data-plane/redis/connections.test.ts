@@ -1,0 +1,275 @@
+/** Connections that are few, that break, and whose users change. */
+import { randomUUID } from 'node:crypto';
+import type { RunningServer } from '../../../local/server.js';
+import { ensureNamespaces } from '../../../tenancy/redis/namespace.js';
+import type { RedisNamespace } from '../../../tenancy/redis/scoped.js';
+import { until } from '../../support/until.js';
+import { type Bench, openBench, scopedOf, startOwnRedis, type TestTenant } from './support.js';
+
+describe('connections to Redis', () => {
+  let bench: Bench;
+  beforeAll(() => {
+    bench = openBench();
+  });
+  afterAll(() => bench.close());
+  const two = async (): Promise<[TestTenant, TestTenant]> => {
+    const [a, b] = await bench.tenants(2);
+    if (a === undefined || b === undefined) throw new Error('no tenants');
+    return [a, b];
+  };
+
+  it('a busy tenant gets one of its own, bounded, and the coolest gives way; order is kept throughout', async () => {
+    const tenants = await bench.tenants(6);
+    const source = bench.source({ sharedConnections: 2, ownConnections: 2, promoteAt: 20 });
+    for (const [i, tenant] of tenants.entries()) {
+      const notes = scopedOf(source, tenant).namespace('notes');
+      // Not awaited one by one: the tenant changes connections in between.
+      const numbers = await Promise.all(Array.from({ length: 60 * 2 ** i }, () => notes.incr('n')));
+      expect(numbers).toEqual(numbers.map((_, n) => n + 1));
+      expect(source.stats().own).toBeLessThanOrEqual(2);
+    }
+    const { promotions, evictions, own } = source.stats();
+    expect([own, promotions > 2, evictions]).toEqual([2, true, promotions - 2]);
+    await until('the evicted connections are closed', async () => {
+      const list = String(await bench.admin.client('LIST'));
+      return (
+        list
+          .split('\n')
+          .filter((line) =>
+            tenants.some(({ user }) => line.includes(`user=${user} `) && line.includes('name=tenantry-own')),
+          ).length === 2
+      );
+    });
+  });
+
+  it('with its own connection made impossible, a tenant goes on over the shared ones', async () => {
+    const own = await startOwnRedis();
+    const there = openBench(own.server.url);
+    try {
+      const tenant = await there.tenant();
+      const source = there.source({ sharedConnections: 1, ownConnections: 4, promoteAt: 10 });
+      const notes = scopedOf(source, tenant).namespace('notes');
+      await notes.set('a', 1);
+      // The admin's and the shared one.
+      await there.admin.config('SET', 'maxclients', 2);
+      for (let i = 0; i < 40; i++) expect(await notes.get('a')).toBe('1');
+      await there.admin.config('SET', 'maxclients', 1000);
+    } finally {
+      await there.close();
+      await own.close();
+    }
+  });
+
+  it('killed connections: reads are sent again, a write whose end is unknown is an outage and never runs twice', async () => {
+    const tenants = await bench.tenants(40);
+    const source = bench.source({ sharedConnections: 4, ownConnections: 4, promoteAt: 100 });
+    const stop = new AbortController();
+    const counted = new Map<TestTenant, { said: number; unknown: number }>();
+    const wrong: unknown[] = [];
+    const work = tenants.map(async (tenant) => {
+      const notes = scopedOf(source, tenant).namespace('notes');
+      const count = { said: 0, unknown: 0 };
+      counted.set(tenant, count);
+      await notes.set('mine', tenant.tenantId);
+      while (!stop.signal.aborted) {
+        try {
+          await notes.incr('n');
+          count.said += 1;
+        } catch (error) {
+          if ((error as { code?: string }).code === 'STORE_UNAVAILABLE') count.unknown += 1;
+          else wrong.push(error);
+        }
+        const read = await notes.get('mine').catch((error: unknown) => error);
+        // A second cut under the same read is told.
+        if (read !== tenant.tenantId && (read as { code?: string }).code !== 'STORE_UNAVAILABLE')
+          wrong.push(read);
+      }
+    });
+    for (let i = 0; i < 30; i++) {
+      const { connects } = source.stats();
+      // Another one, where the one that was cut had just been given up.
+      await until('there is a new one', async () => {
+        await cutOne(bench, tenants);
+        return source.stats().connects > connects;
+      });
+    }
+    stop.abort();
+    await Promise.all(work);
+    expect(wrong).toEqual([]);
+    expect(source.stats().connects).toBeGreaterThanOrEqual(34);
+    for (const [tenant, { said, unknown }] of counted) {
+      const ran = Number(await bench.admin.get(`${tenant.prefix}notes:n`));
+      expect(ran).toBeGreaterThanOrEqual(said);
+      expect(ran).toBeLessThanOrEqual(said + unknown);
+    }
+  });
+
+  it('a rotated password loses no request, on shared connections and on own ones', async () => {
+    const [tenant] = await two();
+    for (const ownConnections of [0, 4]) {
+      const source = bench.source({ ownConnections, promoteAt: 5 });
+      const notes = scopedOf(source, tenant).namespace('notes');
+      const key = `n${ownConnections}`;
+      const stop = new AbortController();
+      let ran = 0;
+      const other = scopedOf(source, await bench.tenant()).namespace('notes');
+      const work = Array.from({ length: 8 }, async () => {
+        while (!stop.signal.aborted) {
+          await Promise.all([notes.incr(key), other.get('a')]);
+          ran += 1;
+        }
+      });
+      const goesOn = async (): Promise<void> => {
+        const before = ran;
+        await until('requests go on', () => ran > before + 20);
+      };
+      for (let i = 0; i < 5; i++) {
+        await goesOn();
+        await bench.rotate(tenant);
+      }
+      await goesOn();
+      stop.abort();
+      await Promise.all(work);
+      expect(Number(await notes.get(key))).toBe(ran);
+    }
+    // Cut as well, between two requests: the next ones log in anew.
+    const source = bench.source({ promoteAt: 1 });
+    const notes = scopedOf(source, tenant).namespace('notes');
+    await notes.set('a', 1);
+    await bench.rotate(tenant);
+    await bench.admin.client('KILL', 'USER', tenant.user);
+    await until('the cut was noticed', () => source.stats().connected === 0);
+    expect(await Promise.all([notes.incr('a'), notes.incr('a')])).toEqual([2, 3]);
+  });
+
+  it('a suspended user is cut and stays out: off and killed, or removed', async () => {
+    const [suspended, other] = await two();
+    const source = bench.source({ sharedConnections: 1, promoteAt: 5 });
+    const notes = scopedOf(source, suspended).namespace('notes');
+    const others = scopedOf(source, other).namespace('notes');
+    await Promise.all(Array.from({ length: 10 }, () => notes.set('a', 'before')));
+    expect(source.stats().own).toBe(1);
+    for (const cut of [
+      async () => {
+        await bench.admin.acl('SETUSER', suspended.user, 'off');
+        await bench.admin.client('KILL', 'USER', suspended.user);
+      },
+      async () => {
+        await bench.admin.acl('DELUSER', suspended.user);
+      },
+    ]) {
+      await ensureNamespaces(bench.admin, [suspended]);
+      await until('it may come in', () => notes.set('a', 'before').catch(() => undefined));
+      await cut();
+      const tries = await Promise.allSettled([
+        notes.set('a', 'after'),
+        notes.get('a'),
+        others.get('a'),
+        notes.get('a'),
+      ]);
+      expect(tries.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'fulfilled', 'rejected']);
+      expect(await bench.admin.get(`${suspended.prefix}notes:a`)).toBe('before');
+    }
+    await ensureNamespaces(bench.admin, [suspended]);
+    expect(await until('it may come in', () => notes.get('a').catch(() => undefined))).toBe('before');
+  });
+
+  it('a user that is refused with the newest password costs the catalogue a few questions, not one for each request', async () => {
+    const tenant = await bench.tenant();
+    await bench.admin.acl('DELUSER', tenant.user);
+    const notes = scopedOf(bench.source(), tenant).namespace('notes');
+    const before = bench.asked.fresh;
+    for (let i = 0; i < 20; i++) await Promise.allSettled(Array.from({ length: 20 }, () => notes.get('a')));
+    // At most one for each round, and then one for the requests that had met it.
+    expect(bench.asked.fresh - before).toBeLessThanOrEqual(40);
+  });
+
+  it('one tenant cannot fill the queue that it shares', async () => {
+    const [greedy, modest] = await two();
+    const source = bench.source({ maxPending: 1_000, maxPendingPerTenant: 100, ownConnections: 0 });
+    const notes = scopedOf(source, greedy).namespace('notes');
+    const all = Promise.allSettled(Array.from({ length: 300 }, () => notes.get('a')));
+    expect(await scopedOf(source, modest).namespace('notes').get('a')).toBeNull();
+    const settled = await all;
+    expect(settled.filter(({ status }) => status === 'fulfilled')).toHaveLength(100);
+    expect(settled.at(-1)).toMatchObject({ reason: { code: 'CLIENTS_EXHAUSTED' } });
+    expect(source.stats().pending).toBe(0);
+  });
+});
+
+describe('a Redis that goes away', () => {
+  let own: { server: RunningServer; close(): Promise<void> };
+  let server: RunningServer;
+  let bench: Bench;
+  beforeEach(async () => {
+    own = await startOwnRedis();
+    server = own.server;
+    bench = openBench(server.url);
+  });
+  afterEach(async () => {
+    server.resume();
+    await server.start();
+    await bench.close();
+    await own.close();
+  });
+  const notesOf = (tenant: TestTenant): RedisNamespace =>
+    scopedOf(bench.source({ commandTimeout: 1_000, promoteAt: 10, maxPending: 500 }), tenant).namespace(
+      'notes',
+    );
+
+  it('killed and empty of users: a clear error that is worth another try, then all is as before', async () => {
+    const tenants = await bench.tenants(50);
+    const source = bench.source({ promoteAt: 5, ownConnections: 10 });
+    const all = tenants.map((tenant) => scopedOf(source, tenant).namespace('notes'));
+    for (const notes of all) await notes.set('a', randomUUID());
+    const before = await Promise.all(all.map((notes) => notes.get('a')));
+    await server.kill();
+    const away = await Promise.allSettled(all.map((notes) => notes.get('a')));
+    for (const one of away)
+      expect(one).toMatchObject({ reason: { code: 'STORE_UNAVAILABLE', retryable: true } });
+    await server.start();
+    // The server is back, its users are not.
+    await until('it is reached again', async () => {
+      const error = await all[0]?.get('a').catch((reason: { cause?: Error }) => reason);
+      return typeof error === 'object' && /WRONGPASS/.test(error?.cause?.message ?? '');
+    });
+    for (const one of await Promise.allSettled(all.map((notes) => notes.get('a'))))
+      expect(one).toMatchObject({ reason: { code: 'STORE_UNAVAILABLE' } });
+    await bench.admin.ping();
+    await ensureNamespaces(bench.admin, tenants);
+    const after = all.map((notes) => until('it may come in', () => notes.get('a').catch(() => undefined)));
+    expect(await Promise.all(after)).toEqual(before);
+  });
+
+  it('a short restart is waited through', async () => {
+    const tenant = await bench.tenant();
+    const notes = notesOf(tenant);
+    await notes.set('a', 1);
+    await bench.admin.client('KILL', 'USER', tenant.user);
+    expect(await notes.get('a')).toBe('1');
+  });
+
+  it('that hangs: each command ends in time, and the queue does not grow', async () => {
+    const notes = notesOf(await bench.tenant());
+    await notes.set('n', 0);
+    server.pause();
+    const asked = await Promise.allSettled(Array.from({ length: 2_000 }, () => notes.incr('n')));
+    const codes = asked.map((one) =>
+      one.status === 'rejected' ? (one.reason as { code: string }).code : 'ok',
+    );
+    expect(codes.filter((code) => code === 'STORE_UNAVAILABLE')).toHaveLength(500);
+    expect(codes.filter((code) => code === 'CLIENTS_EXHAUSTED')).toHaveLength(1_500);
+    server.resume();
+    const said = await until('it answers again', () => notes.incr('n').catch(() => undefined));
+    expect(said).toBeLessThanOrEqual(501);
+  });
+});
+
+/** Cuts a connection that one of the tenants is logged in on. */
+async function cutOne({ admin }: Bench, tenants: readonly TestTenant[]): Promise<void> {
+  const users = new Set(tenants.map(({ user }) => user));
+  const clients = String(await admin.client('LIST')).split('\n');
+  const theirs = clients.filter((line) => users.has(/ user=(\S+)/.exec(line)?.[1] ?? ''));
+  const id = /^id=(\d+)/.exec(theirs[Math.floor(Math.random() * theirs.length)] ?? '')?.[1];
+  if (id !== undefined) await admin.client('KILL', 'ID', id);
+}

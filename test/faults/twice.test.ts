@@ -1,0 +1,207 @@
+/** The same thing asked for, or done, twice at once. */
+import { newOperationId } from '../../domain/ids.js';
+import { redisMarkerKey } from '../../domain/names.js';
+import { expectAgreement } from '../support/agreement.js';
+import { expectActive, expectNothingLeft, expectUndone } from '../support/expect.js';
+import { createHolds } from '../support/holds.js';
+import { whileLocked } from '../support/locks.js';
+import { startProvision } from '../support/provision.js';
+import { type Asked, askAndAdmit, make } from '../support/steps.js';
+import { createWorld, type World } from '../support/world.js';
+
+describe('two provisionings at once', () => {
+  let world: World;
+  beforeEach(async () => {
+    world = await createWorld();
+  });
+  afterEach(() => world.close());
+
+  it('of one tenant: the first runs, the second is told which operation is running', async () => {
+    const asked = await world.ask();
+    const holds = createHolds();
+    await world.startWorker(holds.stepIn);
+    const hold = holds.at('before begin mongo');
+    const first = await startProvision(world, asked);
+    await hold.reached;
+    const second = await startProvision(world, { ...asked, operationId: newOperationId() });
+    await expect(second.admission).rejects.toMatchObject({
+      cause: { type: 'OPERATION_RUNNING', details: [{ operationId: asked.operationId }] },
+    });
+    hold.release();
+    expect(await first.admission).toMatchObject({ tenantId: asked.tenantId });
+    expect(await first.handle.result()).toEqual({ status: 'succeeded' });
+    await expectActive(world, asked);
+  });
+
+  it('of one tenant at the same moment: one is admitted, the other refused, whichever comes first', async () => {
+    await world.startWorker();
+    const asked = await world.ask();
+    const rival = { ...(await world.ask()), tenantId: asked.tenantId };
+    await world.catalogue.pool.query('UPDATE request SET tenant_id = $1 WHERE operation_id = $2', [
+      rival.tenantId,
+      rival.operationId,
+    ]);
+    const runs = await Promise.all([startProvision(world, asked), startProvision(world, rival)]);
+    const answers = await Promise.allSettled(runs.map(({ admission }) => admission));
+    const refused = answers.findIndex(({ status }) => status === 'rejected');
+    expect(answers[refused]).toMatchObject({ reason: { cause: { type: 'OPERATION_RUNNING' } } });
+    expect(answers[1 - refused]).toMatchObject({ status: 'fulfilled' });
+    expect(await runs[1 - refused]?.handle.result()).toEqual({ status: 'succeeded' });
+    await expectActive(world, refused === 1 ? asked : rival);
+  });
+
+  it('with one operation id get one answer and one run', async () => {
+    await world.startWorker();
+    const asked = await world.ask();
+    const both = await Promise.all([startProvision(world, asked), startProvision(world, asked)]);
+    const [one, other] = await Promise.all(both.map(({ admission }) => admission));
+    expect(one).toEqual(other);
+    expect(await both[0].handle.result()).toEqual({ status: 'succeeded' });
+    await expectActive(world, asked);
+    expect((await world.catalogue.operations.find(asked.operationId))?.attempt).toBe(1);
+  });
+
+  it('with one slug: one gets it, of the other nothing is left', async () => {
+    await world.startWorker();
+    const asked = await world.ask();
+    const rival = await world.ask({ slug: asked.slug });
+    const runs = await Promise.all([startProvision(world, asked), startProvision(world, rival)]);
+    const answers = await Promise.allSettled(runs.map(({ admission }) => admission));
+    const refused = answers.findIndex(({ status }) => status === 'rejected');
+    const [winner, loser] = refused === 1 ? [asked, rival] : [rival, asked];
+    expect(answers[refused]).toMatchObject({ reason: { cause: { type: 'SLUG_TAKEN' } } });
+    expect(await runs[refused]?.handle.result()).toEqual({ status: 'refused' });
+    expect(await runs[1 - refused]?.handle.result()).toEqual({ status: 'succeeded' });
+    await expectActive(world, winner);
+    expect(await world.catalogue.tenants.find(loser.tenantId)).toBeUndefined();
+    expect(await expectAgreement(world, loser.tenantId)).toEqual([]);
+    expect(await world.catalogue.cells.find(world.cell)).toMatchObject({ tenants: 1 });
+  });
+
+  it('retries of one operation: one is made, both hear of it', async () => {
+    await world.startWorker();
+    const asked = await failedProvision(world);
+    const both = await Promise.all([
+      startProvision(world, { ...asked, attempt: 2 }),
+      startProvision(world, { ...asked, attempt: 2 }),
+    ]);
+    const [one, other] = await Promise.all(both.map(({ admission }) => admission));
+    expect(one).toEqual(other);
+    expect(one).toMatchObject({ generation: 2 });
+    expect(await both[0].handle.result()).toEqual({ status: 'succeeded' });
+    await expectActive(world, asked);
+  });
+});
+
+/**
+ * An attempt that timed out may still be at work when the next one begins, on another worker. Here both are at the
+ * same statement at the same time.
+ */
+describe('the same activity twice at once', () => {
+  let world: World;
+  beforeEach(async () => {
+    world = await createWorld({ capacity: 2 });
+  });
+  afterEach(() => world.close());
+
+  it('admits once, with one answer for both', async () => {
+    const asked = await world.ask();
+    const answers = await twins(world, () => world.activities.admitProvision({ ...asked, attempt: 1 }));
+    expect(answers[0]).toMatchObject({ admitted: { generation: 1 } });
+    expect(answers[1]).toEqual(answers[0]);
+    expect(await world.catalogue.cells.find(world.cell)).toMatchObject({ tenants: 1 });
+  });
+
+  it('admits once into the last place of a cell', async () => {
+    await askAndAdmit(world);
+    const asked = await world.ask();
+    const answers = await twins(world, () => world.activities.admitProvision({ ...asked, attempt: 1 }));
+    expect(answers[0]).toMatchObject({ admitted: { generation: 1 } });
+    expect(answers[1]).toEqual(answers[0]);
+    expect(await world.catalogue.cells.find(world.cell)).toMatchObject({ tenants: 2 });
+  });
+
+  it('admits a retry once, with one answer for both', async () => {
+    const worker = await world.startWorker();
+    const asked = await failedProvision(world);
+    await worker.stop();
+    const lock = { text: 'SELECT FROM tenant WHERE id = $1 FOR UPDATE', values: [asked.tenantId] };
+    const answers = await whileLocked(world, lock, 2, () =>
+      both(() => world.activities.admitProvision({ ...asked, attempt: 2 })),
+    );
+    expect(answers[0]).toMatchObject({ admitted: { generation: 2 } });
+    expect(answers[1]).toEqual(answers[0]);
+  });
+
+  it.each(['provisionPostgres', 'provisionMongo', 'provisionRedis'] as const)(
+    '%s makes everything once',
+    async (activity) => {
+      const { asked, fence } = await askAndAdmit(world);
+      await both(() => world.activities[activity](fence));
+      for (const other of ['provisionPostgres', 'provisionMongo', 'provisionRedis'] as const)
+        await world.activities[other](fence);
+      await both(() => world.activities.verifyTenant(fence));
+      await world.activities.activateTenant(fence);
+      await expectActive(world, asked);
+    },
+  );
+
+  it('activates once, and neither is told that it came too late', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    await world.activities.verifyTenant(fence);
+    const lock = { text: 'SELECT FROM operation WHERE id = $1 FOR UPDATE', values: [asked.operationId] };
+    await whileLocked(world, lock, 2, () => both(() => world.activities.activateTenant(fence)));
+    await expectActive(world, asked);
+  });
+
+  it('undoes and closes once', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    await world.activities.verifyTenant(fence);
+    for (const undo of ['undoRedis', 'undoMongo', 'undoPostgres'] as const)
+      expect(await both(() => world.activities[undo](fence))).toEqual([{ residue: [] }, { residue: [] }]);
+    const error = { code: 'CANCELLED', message: 'The operation was cancelled.' } as const;
+    const closing = { ...fence, status: 'cancelled', error } as const;
+    const closed = { status: 'cancelled', residue: [] };
+    expect(await both(() => world.activities.closeOperation(closing))).toEqual([closed, closed]);
+    await expectUndone(world, asked, { status: 'cancelled', code: 'CANCELLED' });
+  });
+
+  it('withdraws once, also while the admission is under way', async () => {
+    const asked = await world.ask();
+    // The admission has begun and stands before the row of its cell; the withdrawal finds nothing admitted yet.
+    const lock = { text: 'SELECT FROM cell WHERE name = $1 FOR UPDATE', values: [world.cell] };
+    const admission = await whileLocked(
+      world,
+      lock,
+      1,
+      () => world.activities.admitProvision({ ...asked, attempt: 1 }),
+      () => both(() => world.activities.withdrawAdmission(asked.operationId)),
+    );
+    expect(admission).toMatchObject({ refused: { code: 'ADMISSION_TIMEOUT' } });
+    expect(await world.catalogue.operations.find(asked.operationId)).toBeUndefined();
+    expect(await world.catalogue.tenants.find(asked.tenantId)).toBeUndefined();
+    expect(await world.catalogue.cells.find(world.cell)).toMatchObject({ tenants: 0 });
+  });
+});
+
+const both = <T>(run: () => Promise<T>): Promise<[T, T]> => Promise.all([run(), run()]);
+
+/** Both stand before the row of the cell, which an admission takes first. */
+const twins = <T>(world: World, run: () => Promise<T>): Promise<[T, T]> =>
+  whileLocked(world, { text: 'SELECT FROM cell WHERE name = $1 FOR UPDATE', values: [world.cell] }, 2, () =>
+    both(run),
+  );
+
+/** One that met a foreign thing, which is then taken away. */
+async function failedProvision(world: World): Promise<Asked> {
+  const asked = await world.ask();
+  const { redis } = await world.dependencies.cells.get(world.cell);
+  await redis.set(redisMarkerKey(asked.tenantId), 'of somebody else');
+  const { handle } = await startProvision(world, asked);
+  await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'NAME_TAKEN' } });
+  await redis.del(redisMarkerKey(asked.tenantId));
+  await expectNothingLeft(world, asked.tenantId);
+  return asked;
+}

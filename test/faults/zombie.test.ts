@@ -1,0 +1,399 @@
+/**
+ * An attempt that everybody has given up for dead and that goes on: its machine stood still, its network was cut. What
+ * it makes then is unknown to everybody but itself, so it must take it back; and what by then is somebody else's it must
+ * leave alone.
+ */
+import { MongoNetworkError } from 'mongodb';
+import { createActivities } from '../../activities/index.js';
+import type { Fence } from '../../domain/contracts.js';
+import { mongoDatabaseName, redisKey, redisMarkerKey } from '../../domain/names.js';
+import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
+import { surveyTenant } from '../../tenancy/survey.js';
+import { expectAgreement } from '../support/agreement.js';
+import { expectActive, expectNothingLeft, expectUndone } from '../support/expect.js';
+import { createHolds, type Hold } from '../support/holds.js';
+import { atPoints } from '../support/points.js';
+import { startProvision } from '../support/provision.js';
+import { admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
+import { until } from '../support/until.js';
+import { createWorld, type World } from '../support/world.js';
+
+const OVERTAKEN = { type: 'STALE_GENERATION', nonRetryable: true };
+
+/** Where the zombie stands: nothing of its effect is made yet, half of it, all of it but not recorded. */
+const PLACES = [
+  ['provisionPostgres', 'after begin postgres'],
+  ['provisionPostgres', 'before finish postgres'],
+  ['provisionMongo', 'after begin mongo'],
+  ['provisionMongo', 'after createRole'],
+  ['provisionMongo', 'before finish mongo'],
+  ['provisionRedis', 'after begin redis'],
+  ['provisionRedis', 'after SET'],
+  ['provisionRedis', 'before finish redis'],
+] as const;
+
+describe('a step that goes on after it was given up', () => {
+  let world: World;
+  beforeAll(async () => {
+    world = await createWorld();
+  });
+  afterAll(() => world.close());
+
+  it.each(PLACES)('%s, %s: when its run was undone and closed, it leaves nothing', async (step, point) => {
+    const { asked, fence } = await askAndAdmit(world);
+    const zombie = await stuck(world, step, point, fence);
+    await undo(world, fence);
+    expect(await close(world, fence)).toMatchObject({ residue: [] });
+    await expectOvertaken(zombie);
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
+  it.each(PLACES)('%s, %s: while its run is being undone, it leaves nothing', async (step, point) => {
+    const { asked, fence } = await askAndAdmit(world);
+    const zombie = await stuck(world, step, point, fence);
+    // The undo has seen that nothing is there, and has not yet said so.
+    const undoing = holding(world);
+    const undoStep = step.replace('provision', 'undo') as 'undoMongo';
+    const hold = undoing.holds.at(`after undo undo-${step.replace('provision', '').toLowerCase()}`);
+    const undone = undoing.activities[undoStep](fence);
+    await hold.reached;
+    await expectOvertaken(zombie);
+    hold.release();
+    await undone;
+    await undo(world, fence);
+    expect(await close(world, fence)).toMatchObject({ residue: [] });
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
+  it.each(PLACES)(
+    '%s, %s: when a retry has made the tenant active, it leaves the tenant its data',
+    async (step, point) => {
+      const { asked, fence } = await askAndAdmit(world);
+      const zombie = await stuck(world, step, point, fence);
+      await undo(world, fence);
+      await close(world, fence);
+      const retried = await admit(world, asked, 2);
+      await make(world, retried);
+      await proveAndActivate(world, retried);
+      const { mongo, redis } = await world.dependencies.cells.get(world.cell);
+      const events = mongo.db(mongoDatabaseName(asked.tenantId)).collection('events');
+      await events.insertOne({ kind: 'login', at: new Date() });
+      const session = redisKey(asked.tenantId, 'session', '1');
+      await redis.set(session, 'data');
+      await expectOvertaken(zombie);
+      expect(await events.deleteMany({})).toMatchObject({ deletedCount: 1 });
+      expect(await redis.getdel(session)).toBe('data');
+      await expectActive(world, asked);
+    },
+  );
+
+  it.each(PLACES)('%s, %s: while a retry is on its way, it leaves that alone', async (step, point) => {
+    const { asked, fence } = await askAndAdmit(world);
+    const zombie = await stuck(world, step, point, fence);
+    await undo(world, fence);
+    await close(world, fence);
+    const retried = await admit(world, asked, 2);
+    await make(world, retried);
+    await expectOvertaken(zombie);
+    await proveAndActivate(world, retried);
+    await expectActive(world, asked);
+  });
+
+  it('takes back half an effect when the other half fails', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    const held = holding(world, (point) => {
+      if (point === 'before createUser') throw new MongoNetworkError('connection 7 to the server closed');
+    });
+    const hold = held.holds.at('after begin mongo');
+    const zombie = settled(held.activities.provisionMongo(fence));
+    await hold.reached;
+    await undo(world, fence);
+    await close(world, fence);
+    hold.release();
+    expect(await zombie).toMatchObject({ type: 'STORE_UNAVAILABLE' });
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
+  it('writes into the ledger what it could not take back, and a retry takes it over', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    const held = holding(world, (point) => {
+      if (point === 'before dropRole') throw new MongoNetworkError('connection 7 to the server closed');
+    });
+    const hold = held.holds.at('after begin mongo');
+    const zombie = settled(held.activities.provisionMongo(fence));
+    await hold.reached;
+    await undo(world, fence);
+    await close(world, fence);
+    hold.release();
+    expect(await zombie).toMatchObject(OVERTAKEN);
+    const found = await expectAgreement(world, asked.tenantId);
+    expect(new Set(found.map(({ store }) => store))).toEqual(new Set(['mongo']));
+    const retried = await admit(world, asked, 2);
+    await make(world, retried);
+    await proveAndActivate(world, retried);
+    await expectActive(world, asked);
+  });
+
+  it.each(['provisionPostgres', 'provisionMongo', 'provisionRedis', 'verifyTenant'] as const)(
+    '%s is refused at its beginning once an undo has begun',
+    async (step) => {
+      const { asked, fence } = await askAndAdmit(world);
+      await make(world, fence);
+      await world.activities.undoRedis(fence);
+      expect(await settled(world.activities[step](fence))).toMatchObject(OVERTAKEN);
+      await undo(world, fence);
+      await close(world, fence);
+      await expectNothingLeft(world, asked.tenantId);
+    },
+  );
+
+  it('verifyTenant changes nothing when its run was undone and closed', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const zombie = await stuck(world, 'verifyTenant', 'after begin verify', fence);
+    await undo(world, fence);
+    await close(world, fence);
+    zombie.hold.release();
+    // The users that it would probe with are gone.
+    expect(await zombie.result).toMatchObject({ type: expect.any(String) as string });
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
+  it('an activation is refused once an undo has begun', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    await world.activities.verifyTenant(fence);
+    await world.activities.undoRedis(fence);
+    expect(await settled(world.activities.activateTenant(fence))).toMatchObject(OVERTAKEN);
+    await undo(world, fence);
+    await close(world, fence);
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
+  it.each([
+    ['undoPostgres', 'before begin undo-postgres'],
+    ['undoPostgres', 'after begin undo-postgres'],
+    ['undoMongo', 'before begin undo-mongo'],
+    ['undoMongo', 'after begin undo-mongo'],
+    ['undoRedis', 'before begin undo-redis'],
+    ['undoRedis', 'after begin undo-redis'],
+  ] as const)('%s, %s: when a retry has made the tenant active, it removes nothing', async (step, point) => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const zombie = await stuck(world, step, point, fence);
+    await undo(world, fence);
+    await close(world, fence);
+    const retried = await admit(world, asked, 2);
+    await make(world, retried);
+    await proveAndActivate(world, retried);
+    await expectOvertaken(zombie);
+    await expectActive(world, asked);
+  });
+
+  it.each([
+    ['undoPostgres', 'before undo undo-postgres'],
+    ['undoPostgres', 'before COMMIT'],
+    ['undoMongo', 'after dropRole'],
+    ['undoMongo', 'before dropDatabase'],
+    ['undoMongo', 'after undo undo-mongo'],
+    ['undoRedis', 'after DELUSER'],
+    ['undoRedis', 'before DEL'],
+  ] as const)(
+    '%s, %s: while it still removes, a retry waits, and the ledger hears what was removed',
+    async (step, point) => {
+      const { asked, fence } = await askAndAdmit(world);
+      await make(world, fence);
+      const zombie = await stuck(world, step, point, fence);
+      // The run has given it up and ends with residue.
+      await Promise.all(
+        [...UNDOS].filter((other) => other !== step).map((other) => world.activities[other](fence)),
+      );
+      expect((await close(world, fence)).residue).not.toEqual([]);
+      const retry = admit(world, asked, 2);
+      await until('the retry waits for the undo', async () => {
+        const { rowCount } = await world.catalogue.pool.query(
+          `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+        );
+        return rowCount === 1;
+      });
+      zombie.hold.release();
+      expect(await zombie.result).toEqual({ residue: [] });
+      const retried = await retry;
+      expect(await expectAgreement(world, asked.tenantId)).toEqual([]);
+      await make(world, retried);
+      await proveAndActivate(world, retried);
+      await expectActive(world, asked);
+    },
+  );
+
+  it('an undo that was given up and comes to its end takes its residue off the operation', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const zombie = await stuck(world, 'undoMongo', 'after dropRole', fence);
+    await world.activities.undoRedis(fence);
+    await world.activities.undoPostgres(fence);
+    const { residue } = await close(world, fence);
+    expect(new Set(residue.map(({ store }) => store))).toEqual(new Set(['mongo']));
+    expect(await world.catalogue.operations.find(asked.operationId)).toMatchObject({ residue });
+    zombie.hold.release();
+    await zombie.result;
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
+  it('an undo that dies half-way leaves a ledger that claims nothing of what it removed', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    await world.catalogue.steps.begin(fence, 'undo-mongo');
+    const { mongo } = await world.dependencies.cells.get(world.cell);
+    await mongo.db(mongoDatabaseName(asked.tenantId)).dropDatabase();
+    await expectAgreement(world, asked.tenantId);
+    await undo(world, fence);
+    await close(world, fence);
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
+  it("an ACL user that is made again behind its tenant's undo is taken away again", async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const holds = createHolds();
+    const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
+    const { redis } = await cells.get(world.cell);
+    const hold = holds.at('before SETUSER');
+    const reconciling = reconcileNamespaces(catalogue, secrets, redis, world.cell);
+    await hold.reached;
+    await undo(world, fence);
+    await close(world, fence);
+    hold.release();
+    await reconciling;
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
+  it("a marker that is set again behind its tenant's undo is taken away again", async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const holds = createHolds();
+    const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
+    const { redis } = await cells.get(world.cell);
+    await redis.del(redisMarkerKey(asked.tenantId));
+    const hold = holds.at('before SET');
+    const reconciling = reconcileNamespaces(catalogue, secrets, redis, world.cell);
+    await hold.reached;
+    await undo(world, fence);
+    await close(world, fence);
+    hold.release();
+    expect(await reconciling).toMatchObject({ markers: 0 });
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
+  it('but one that was there stays, for the undo to know the keys by', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const holds = createHolds();
+    const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
+    const { redis } = await cells.get(world.cell);
+    const key = redisKey(asked.tenantId, 'session', '1');
+    await redis.set(key, 'data');
+    const hold = holds.at('before SETUSER');
+    const reconciling = reconcileNamespaces(catalogue, secrets, redis, world.cell);
+    await hold.reached;
+    // An undo has begun, and has removed nothing yet.
+    await world.catalogue.steps.begin(fence, 'undo-redis');
+    hold.release();
+    await reconciling;
+    expect(await surveyRedis(world, asked.tenantId)).toEqual(['marker']);
+    await undo(world, fence);
+    expect(await redis.exists(key)).toBe(0);
+    await close(world, fence);
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
+  it('what a retry has made meanwhile is not taken away for the attempt before', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const holds = createHolds();
+    const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
+    const { redis } = await cells.get(world.cell);
+    const gate = holds.at('withdrawal');
+    const tenants: typeof catalogue.tenants = {
+      ...catalogue.tenants,
+      async unlessDue(id, work) {
+        await holds.reach('withdrawal', undefined);
+        return catalogue.tenants.unlessDue(id, work);
+      },
+    };
+    const hold = holds.at('before SETUSER');
+    const reconciling = reconcileNamespaces({ ...catalogue, tenants }, secrets, redis, world.cell);
+    await hold.reached;
+    await undo(world, fence);
+    await close(world, fence);
+    hold.release();
+    await gate.reached;
+    const retried = await admit(world, asked, 2);
+    await make(world, retried);
+    gate.release();
+    await reconciling;
+    await proveAndActivate(world, retried);
+    await expectActive(world, asked);
+  });
+
+  it('leaves nothing in a whole run: out of patience, undone and closed before it goes on', async () => {
+    const holds = createHolds();
+    const worker = await world.startWorker(holds.stepIn);
+    const asked = await world.ask();
+    const hold = holds.at('after begin mongo');
+    const patience = { step: 1_500, undo: 20_000, attempt: 1_000 };
+    const { handle } = await startProvision(world, { ...asked, patience });
+    await hold.reached;
+    await expect(handle.result()).rejects.toMatchObject({ name: 'WorkflowFailedError' });
+    hold.release();
+    // The zombies are activities of this worker, which waits for them.
+    await worker.stop();
+    expect(await world.catalogue.operations.find(asked.operationId)).toMatchObject({
+      status: 'failed',
+      residue: [],
+    });
+    await expectNothingLeft(world, asked.tenantId);
+  });
+});
+
+/** The kinds of what Redis has of a tenant. */
+async function surveyRedis(world: World, tenantId: Fence['tenantId']): Promise<string[]> {
+  const found = await surveyTenant(await world.dependencies.cells.get(world.cell), tenantId);
+  return found.filter(({ store }) => store === 'redis').map(({ kind }) => kind);
+}
+
+const UNDOS = ['undoPostgres', 'undoMongo', 'undoRedis'] as const;
+
+interface Zombie {
+  readonly hold: Hold;
+  readonly result: Promise<unknown>;
+}
+
+type Step = 'provisionPostgres' | 'provisionMongo' | 'provisionRedis' | 'verifyTenant' | `undo${string}`;
+
+/** The step, standing at the point. */
+async function stuck(world: World, step: Step, point: string, fence: Fence): Promise<Zombie> {
+  const { activities, holds } = holding(world);
+  const hold = holds.at(point);
+  const result = settled(activities[step as 'provisionMongo'](fence));
+  await hold.reached;
+  return { hold, result };
+}
+
+function holding(world: World, also: (point: string) => void = () => undefined) {
+  const holds = createHolds();
+  const dependencies = atPoints(world.dependencies, async (point, workflowId) => {
+    await holds.reach(point, workflowId);
+    also(point);
+  });
+  return { holds, activities: createActivities(dependencies) };
+}
+
+async function expectOvertaken({ hold, result }: Zombie): Promise<void> {
+  hold.release();
+  // Whatever it stumbles over, Temporal is not to try it again.
+  expect(await result).toMatchObject({ nonRetryable: true });
+}
+
+const settled = (work: Promise<unknown>): Promise<unknown> => work.catch((error: unknown) => error);

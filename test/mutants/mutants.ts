@@ -1,0 +1,15 @@
+/** Every guard that is broken, by where it stands. */
+import { ALARM_MUTANTS } from './alarm.js';
+import { CONTEXT_MUTANTS } from './context.js';
+import { MONGO_MUTANTS } from './mongo.js';
+import type { Mutant } from './mutant.js';
+import { POSTGRES_MUTANTS } from './postgres.js';
+import { REDIS_MUTANTS } from './redis.js';
+
+export const MUTANTS: readonly Mutant[] = [
+  ...POSTGRES_MUTANTS,
+  ...MONGO_MUTANTS,
+  ...REDIS_MUTANTS,
+  ...CONTEXT_MUTANTS,
+  ...ALARM_MUTANTS,
+];

@@ -1,0 +1,146 @@
+import { randomUUID } from 'node:crypto';
+import { WithStartWorkflowOperation } from '@temporalio/client';
+import pg from 'pg';
+import {
+  ADMIT,
+  type BatchAdmission,
+  PROVISION_BATCH,
+  type ProvisionBatchInput,
+} from '../../domain/contracts.js';
+import type { OperationId } from '../../domain/ids.js';
+import { mongoDatabaseName } from '../../domain/names.js';
+import { batchWorkflowId } from '../../domain/workflow-ids.js';
+import { expectAgreement } from '../support/agreement.js';
+import { SHORT } from '../support/provision.js';
+import { until } from '../support/until.js';
+import { createWorld, type World } from '../support/world.js';
+
+describe('provisioning a batch', () => {
+  let world: World;
+  beforeAll(async () => {
+    world = await createWorld();
+    await world.startWorker();
+  });
+  afterAll(() => world.close());
+
+  const ask = async (slugs: string[]): Promise<OperationId> => {
+    const tenants = slugs.map((slug) => ({ slug, name: 'Acme', plan: 'team' }));
+    return (await world.catalogue.requests.intake({ kind: 'provision-batch', body: { tenants } }))
+      .operationId;
+  };
+  const start = async (operationId: OperationId, attempt = 1) => {
+    const input: ProvisionBatchInput = { operationId, attempt, patience: SHORT, chunkSize: 10 };
+    const startWorkflowOperation = new WithStartWorkflowOperation(PROVISION_BATCH, {
+      workflowId: batchWorkflowId(operationId),
+      taskQueue: world.taskQueue,
+      args: [input],
+      workflowIdConflictPolicy: 'USE_EXISTING',
+    });
+    const admission: BatchAdmission = await world.temporal.workflow.executeUpdateWithStart(ADMIT, {
+      startWorkflowOperation,
+      args: [{ operationId }],
+      updateId: `${operationId}/${attempt}`,
+    });
+    return { admission, handle: await startWorkflowOperation.workflowHandle() };
+  };
+  const newSlug = (): string => `b-${randomUUID().slice(0, 13)}`;
+
+  it('makes every tenant and says which were probed', async () => {
+    const operationId = await ask(Array.from({ length: 25 }, newSlug));
+    const { admission, handle } = await start(operationId);
+    expect(admission.ordinals).toHaveLength(25);
+    expect(await handle.result()).toEqual({ status: 'succeeded' });
+    const items = await world.catalogue.operations.batchItems(operationId);
+    expect(items.map((item) => item.status)).toEqual(items.map(() => 'succeeded'));
+    for (const { tenantId } of items) {
+      if (tenantId === null) throw new Error('no tenant');
+      expect(await world.catalogue.tenants.find(tenantId)).toMatchObject({ state: 'active' });
+      expect(await expectAgreement(world, tenantId)).not.toHaveLength(0);
+    }
+    const verify = (await world.catalogue.operations.steps(operationId)).filter((step) =>
+      step.name.startsWith('verify'),
+    );
+    const probed = verify.flatMap((step) => (step.evidence as { probedToo: unknown[] }).probedToo);
+    expect(probed.length).toBeGreaterThanOrEqual(20);
+  });
+
+  it('refuses a slug that is taken or comes twice, and makes the others', async () => {
+    const [once, twice, taken] = [newSlug(), newSlug(), newSlug()];
+    await (await start(await ask([taken]))).handle.result();
+    const room = async () => (await world.catalogue.cells.find(world.cell))?.tenants ?? 0;
+    const before = await room();
+    const operationId = await ask([once, twice, taken, twice]);
+    const { admission, handle } = await start(operationId);
+    expect(admission).toMatchObject({ ordinals: [0, 1], refused: 2 });
+    expect(await handle.result()).toEqual({ status: 'succeeded' });
+    const items = await world.catalogue.operations.batchItems(operationId);
+    expect(items.map(({ status, error }) => [status, error?.code])).toEqual([
+      ['succeeded', undefined],
+      ['succeeded', undefined],
+      ['refused', 'SLUG_TAKEN'],
+      ['refused', 'SLUG_TAKEN'],
+    ]);
+    expect((await room()) - before).toBe(2);
+  });
+
+  it('undoes a tenant whose name is taken in a store, makes the others, and takes it up again in a retry', async () => {
+    const operationId = await ask([newSlug(), newSlug(), newSlug()]);
+    const { mongo } = await world.dependencies.cells.get(world.cell);
+    // Admitted first, so that the tenant's name is known; the workflow finds its own admission.
+    await world.activities.admitBatch({ operationId, attempt: 1 });
+    const [, doomed] = await world.catalogue.operations.batchItems(operationId);
+    if (!doomed?.tenantId) throw new Error('no tenant');
+    const foreign = mongo.db(mongoDatabaseName(doomed.tenantId)).collection('foreign');
+    await foreign.insertOne({ ours: false });
+
+    const { handle } = await start(operationId);
+    await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'BATCH_INCOMPLETE' } });
+    const items = await world.catalogue.operations.batchItems(operationId);
+    expect(items.map(({ status, error }) => [status, error?.code])).toEqual([
+      ['succeeded', undefined],
+      ['failed', 'NAME_TAKEN'],
+      ['succeeded', undefined],
+    ]);
+    expect(await world.catalogue.tenants.find(doomed.tenantId)).toMatchObject({ state: 'failed' });
+    const ledger = await world.catalogue.tenants.allocations(doomed.tenantId);
+    expect(new Set(ledger.map((allocation) => allocation.state))).toEqual(new Set(['released']));
+    expect(await foreign.countDocuments()).toBe(1);
+
+    await foreign.drop();
+    await (await start(operationId, 2)).handle.result();
+    expect(await world.catalogue.tenants.find(doomed.tenantId)).toMatchObject({
+      state: 'active',
+      generation: 2,
+    });
+    expect(await world.catalogue.operations.find(operationId)).toMatchObject({
+      status: 'succeeded',
+      attempt: 2,
+    });
+    await expectAgreement(world, doomed.tenantId);
+  });
+
+  it('does not admit a batch whose caller was told meanwhile that it did not happen', async () => {
+    const slug = newSlug();
+    const operationId = await ask([slug]);
+    const holder = new pg.Client({ connectionString: world.url('control') });
+    await holder.connect();
+    // The admission has read the request and waits for the cell's row.
+    await holder.query('BEGIN');
+    await holder.query('SELECT FROM tenantry.cell WHERE name = $1 FOR UPDATE', [world.cell]);
+    const admitting = world.activities.admitBatch({ operationId, attempt: 1 });
+    await until('the admission waits for the cell', async () => {
+      // Not pg_stat_activity, which a transaction sees as it was when first asked.
+      const { rowCount } = await holder.query(
+        `SELECT FROM pg_locks WHERE NOT granted AND pid IN
+           (SELECT pid FROM pg_stat_activity WHERE datname = current_database())`,
+      );
+      return (rowCount ?? 0) > 0;
+    });
+    await world.catalogue.requests.forget(operationId);
+    await holder.query('COMMIT');
+    await holder.end();
+    expect(await admitting).toEqual({ refused: { code: 'ADMISSION_TIMEOUT', params: {} } });
+    expect(await world.catalogue.tenants.slugTaken(slug)).toBe(false);
+    expect(await world.catalogue.operations.find(operationId)).toBeUndefined();
+  });
+});

@@ -1,0 +1,42 @@
+import { expectAgreement } from '../support/agreement.js';
+import { startProvision } from '../support/provision.js';
+import { createWorld, type World } from '../support/world.js';
+
+describe('provisioning a tenant', () => {
+  let world: World;
+  beforeAll(async () => {
+    world = await createWorld();
+    await world.startWorker();
+  });
+  afterAll(() => world.close());
+
+  it('makes the tenant in the three stores, proves it and activates it', async () => {
+    const asked = await world.ask();
+    const { admission, handle } = await startProvision(world, asked);
+    expect(await admission).toMatchObject({
+      tenantId: asked.tenantId,
+      generation: 1,
+      cell: world.cell,
+      plan: 'team',
+    });
+    expect(await handle.result()).toEqual({ status: 'succeeded' });
+    expect(await world.catalogue.tenants.find(asked.tenantId)).toMatchObject({
+      state: 'active',
+      generation: 1,
+    });
+    const steps = await world.catalogue.operations.steps(asked.operationId);
+    expect(steps.map((step) => [step.name, step.status])).toEqual(
+      expect.arrayContaining([
+        ['admit', 'succeeded'],
+        ['postgres', 'succeeded'],
+        ['mongo', 'succeeded'],
+        ['redis', 'succeeded'],
+        ['verify', 'succeeded'],
+        ['activate', 'succeeded'],
+      ]),
+    );
+    const ledger = await world.catalogue.tenants.allocations(asked.tenantId);
+    expect(new Set(ledger.map((allocation) => allocation.state))).toEqual(new Set(['verified']));
+    expect(await expectAgreement(world, asked.tenantId)).toHaveLength(ledger.length);
+  });
+});

@@ -1,0 +1,40 @@
+/**
+ * Makes each scenario happen and replays what it left. With TENANTRY_RECORD_HISTORIES=1 it also keeps it: see README.md.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { historyFromJSON, historyToJSON } from '@temporalio/common/lib/proto-utils';
+import { Worker } from '@temporalio/worker';
+import { expectHarmless, textOf } from '../support/harmless.js';
+import { anonymous, TRACES_OF_A_MACHINE, withPayloadsDecoded } from './anonymous.js';
+import { createStage, NAME, SCENARIOS, SLUG, type Stage } from './scenarios.js';
+
+const HISTORIES = join(__dirname, 'histories');
+const KEEP = process.env['TENANTRY_RECORD_HISTORIES'] === '1';
+
+describe('a history made now', () => {
+  let stage: Stage;
+  beforeAll(async () => {
+    stage = await createStage();
+  });
+  afterAll(() => stage.close());
+
+  it.each(Object.entries(SCENARIOS))('%s replays', async (name, scenario) => {
+    const handle = await scenario(stage);
+    await handle.result().catch(() => undefined);
+    const json = anonymous(JSON.parse(historyToJSON(await handle.fetchHistory())));
+    const { bundlePath } = stage.world.stack;
+    await Worker.runReplayHistory(
+      { workflowBundle: { codePath: bundlePath } },
+      historyFromJSON(json),
+      handle.workflowId,
+    );
+    for (const text of [textOf(json), textOf(withPayloadsDecoded(json))]) {
+      expectHarmless(text, [SLUG, NAME]);
+      for (const trace of TRACES_OF_A_MACHINE) expect(text).not.toMatch(trace);
+    }
+    if (!KEEP) return;
+    mkdirSync(HISTORIES, { recursive: true });
+    writeFileSync(join(HISTORIES, `${name}.json`), `${JSON.stringify(json, undefined, 1)}\n`);
+  });
+});

@@ -1,0 +1,236 @@
+/** One run for each shape that a history can have. */
+import { randomUUID } from 'node:crypto';
+import { WithStartWorkflowOperation, type WorkflowHandle } from '@temporalio/client';
+import { MongoNetworkError } from 'mongodb';
+import { ADMIT, ISOLATION_PROBE, PROVISION_BATCH, type ProvisionBatchInput } from '../../domain/contracts.js';
+import { newOperationId } from '../../domain/ids.js';
+import { redisKeyPrefix, redisMarkerKey, redisUserName } from '../../domain/names.js';
+import { batchWorkflowId, lifecycleWorkflowId } from '../../domain/workflow-ids.js';
+import { canaryId } from '../../tenancy/canary.js';
+import { createHolds } from '../support/holds.js';
+import { atPoints, steppingIn } from '../support/points.js';
+import { SHORT, startProvision } from '../support/provision.js';
+import type { Asked } from '../support/steps.js';
+import { until } from '../support/until.js';
+import { createWorld, type World } from '../support/world.js';
+
+/** What the requests of recorded runs are made of: must be in no history. */
+export const SLUG = 'recorded-slug';
+export const NAME = 'Recorded Name';
+
+type Scenario = (stage: Stage) => Promise<WorkflowHandle>;
+
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  succeeded: async ({ world }) => (await started(world, await ask(world))).handle,
+
+  'failed-and-undone': async ({ world }) => (await failed(world)).handle,
+
+  'retried-and-succeeded': async ({ world }) => {
+    const { asked } = await failed(world);
+    const { redis } = await world.dependencies.cells.get(world.cell);
+    await redis.del(redisMarkerKey(asked.tenantId));
+    return (await started(world, asked, 2)).handle;
+  },
+
+  'failed-with-residue': async ({ world, breaking }) => {
+    const asked = await ask(world);
+    breaking.add(lifecycleWorkflowId(asked.tenantId));
+    await takeName(world, asked);
+    return (await started(world, asked)).handle;
+  },
+
+  'waited-for-a-store': async ({ world, breaking }) => {
+    const asked = await ask(world);
+    const id = lifecycleWorkflowId(asked.tenantId);
+    breaking.add(id);
+    const { handle } = await started(world, asked);
+    await until('the outage is recorded', async () => {
+      const steps = await world.catalogue.operations.steps(asked.operationId);
+      return steps.some((step) => step.lastError?.code === 'STORE_UNAVAILABLE');
+    });
+    breaking.delete(id);
+    return handle;
+  },
+
+  'cancelled-while-it-was-made': (stage) => cancelledAt(stage, 'after createRole'),
+  'cancelled-while-it-was-probed': (stage) => cancelledAt(stage, 'before finish verify'),
+  'cancelled-too-late': (stage) => cancelledAt(stage, 'before activate'),
+  'cancelled-while-it-was-admitted': (stage) => cancelledAt(stage, 'after admit'),
+
+  withdrawn: async ({ world }) => {
+    const asked = await ask(world);
+    const taskQueue = `${world.taskQueue}-${randomUUID()}`;
+    const starting = startProvision(world, { ...asked, taskQueue });
+    const handle = world.temporal.workflow.getHandle(lifecycleWorkflowId(asked.tenantId));
+    await until('the run is there', () => handle.describe().catch(() => undefined));
+    await handle.cancel();
+    await world.startWorker({ taskQueue });
+    await starting;
+    return handle;
+  },
+
+  'refused-slug-taken': async ({ world }) => {
+    const first = await ask(world);
+    await (await started(world, first)).handle.result();
+    return (await started(world, await ask(world, first.slug))).handle;
+  },
+
+  'refused-unknown-cell': async ({ world }) =>
+    (await started(world, await world.ask({ name: NAME, slug: newSlug(), cell: 'nowhere' }))).handle,
+
+  'met-by-another-operation': async ({ world, holds }) => {
+    const asked = await ask(world);
+    const hold = holds.at('before begin mongo', lifecycleWorkflowId(asked.tenantId));
+    const { handle } = await started(world, asked);
+    await hold.reached;
+    const second = await startProvision(world, { ...asked, operationId: newOperationId() });
+    await second.admission.catch(() => undefined);
+    hold.release();
+    return handle;
+  },
+
+  'batch-succeeded': ({ world }) => batch(world, [newSlug(), newSlug(), newSlug()]),
+
+  'batch-with-one-refused-and-one-failed': async ({ world, holds }) => {
+    const [good, taken, bad] = [newSlug(), newSlug(), newSlug()];
+    await (await started(world, await ask(world, taken))).handle.result();
+    const hold = holds.at('before batch redis');
+    const handle = await batch(world, [good, taken, bad]);
+    await hold.reached;
+    const operation = handle.workflowId.slice('tenant-batch/'.length);
+    const { rows } = await world.catalogue.pool.query<Pick<Asked, 'tenantId'>>(
+      'SELECT tenant_id AS "tenantId" FROM batch_item WHERE operation_id = $1 AND slug = $2',
+      [operation, bad],
+    );
+    for (const row of rows) await takeName(world, row);
+    hold.release();
+    return handle;
+  },
+
+  'batch-cancelled': async ({ world, holds }) => {
+    const hold = holds.at('before batch redis');
+    const handle = await batch(world, [newSlug(), newSlug()]);
+    await hold.reached;
+    await handle.cancel();
+    hold.release();
+    return handle;
+  },
+
+  'probe-nobody-got-through': async (stage) => isolationProbe(stage),
+
+  'probe-somebody-got-through': async (stage) => {
+    const redis = (await stage.world.dependencies.cells.get(stage.world.cell)).redis;
+    const canary = canaryId(stage.world.cell);
+    await (await started(stage.world, await ask(stage.world))).handle.result();
+    await redis.acl('SETUSER', redisUserName(canary), '~*');
+    const handle = await isolationProbe(stage);
+    await handle.result().catch(() => undefined);
+    await redis.acl('SETUSER', redisUserName(canary), 'resetkeys', `~${redisKeyPrefix(canary)}*`);
+    return handle;
+  },
+
+  'probe-cancelled': async (stage) => {
+    const hold = stage.holds.at('before probeCell');
+    const handle = await isolationProbe(stage);
+    await hold.reached;
+    await handle.cancel();
+    hold.release();
+    return handle;
+  },
+};
+
+export interface Stage {
+  readonly world: World;
+  readonly holds: ReturnType<typeof createHolds>;
+  /** Ids of runs for which MongoDB is away. */
+  readonly breaking: Set<string>;
+  close(): Promise<void>;
+}
+
+export async function createStage(): Promise<Stage> {
+  const world = await createWorld();
+  const holds = createHolds();
+  const breaking = new Set<string>();
+  const reach = async (point: string, workflowId = ''): Promise<void> => {
+    await holds.reach(point, workflowId);
+    if (breaking.has(workflowId) && /^before (create|dropRole)/.test(point))
+      throw new MongoNetworkError('connection 1 to the server closed');
+  };
+  await world.startWorker({
+    interceptors: steppingIn(reach).interceptors,
+    around: (dependencies) => {
+      const watched = atPoints(dependencies, reach);
+      const { batches } = watched.catalogue;
+      const begin: typeof batches.begin = async (fence, step) => {
+        await holds.reach(`before batch ${step.split(' ')[0] ?? ''}`, undefined);
+        return batches.begin(fence, step);
+      };
+      return { ...watched, catalogue: { ...watched.catalogue, batches: { ...batches, begin } } };
+    },
+  });
+  return { world, holds, breaking, close: () => world.close() };
+}
+
+const newSlug = (): string => `${SLUG}-${randomUUID().slice(0, 8)}`;
+const ask = (world: World, slug = newSlug()): Promise<Asked> => world.ask({ name: NAME, slug });
+
+/** An undo that cannot succeed gives up soon. */
+async function started(world: World, asked: Asked, attempt = 1) {
+  const patience = { ...SHORT, undo: 2_000 };
+  const run = await startProvision(world, { ...asked, attempt, patience });
+  await run.admission.catch(() => undefined);
+  return run;
+}
+
+async function takeName(world: World, { tenantId }: Pick<Asked, 'tenantId'>): Promise<void> {
+  const { redis } = await world.dependencies.cells.get(world.cell);
+  await redis.set(redisMarkerKey(tenantId), 'of somebody else');
+}
+
+async function failed(world: World) {
+  const asked = await ask(world);
+  await takeName(world, asked);
+  const { handle } = await started(world, asked);
+  await handle.result().catch(() => undefined);
+  return { asked, handle };
+}
+
+async function cancelledAt({ world, holds }: Stage, point: string): Promise<WorkflowHandle> {
+  const asked = await ask(world);
+  const id = lifecycleWorkflowId(asked.tenantId);
+  const hold = holds.at(point, id);
+  const starting = startProvision(world, asked);
+  await hold.reached;
+  await world.temporal.workflow.getHandle(id).cancel();
+  hold.release();
+  return (await starting).handle;
+}
+
+function isolationProbe({ world }: Stage): Promise<WorkflowHandle> {
+  return world.temporal.workflow.start(ISOLATION_PROBE, {
+    workflowId: `isolation-probe/${randomUUID()}`,
+    taskQueue: world.taskQueue,
+    args: [{ sample: 3, patience: SHORT }],
+  });
+}
+
+async function batch(world: World, slugs: readonly string[]): Promise<WorkflowHandle> {
+  const tenants = slugs.map((slug) => ({ slug, name: NAME, plan: 'team' }));
+  const { operationId } = await world.catalogue.requests.intake({
+    kind: 'provision-batch',
+    body: { tenants },
+  });
+  const input: ProvisionBatchInput = { operationId, attempt: 1, patience: SHORT, chunkSize: 2 };
+  const startWorkflowOperation = new WithStartWorkflowOperation(PROVISION_BATCH, {
+    workflowId: batchWorkflowId(operationId),
+    taskQueue: world.taskQueue,
+    args: [input],
+    workflowIdConflictPolicy: 'USE_EXISTING',
+  });
+  await world.temporal.workflow.executeUpdateWithStart(ADMIT, {
+    startWorkflowOperation,
+    args: [{ operationId }],
+    updateId: operationId,
+  });
+  return startWorkflowOperation.workflowHandle();
+}

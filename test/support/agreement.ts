@@ -1,0 +1,10 @@
+/** The sentence that every fault test ends with: ledger and stores agree, item by item. */
+import type { TenantId } from '../../domain/ids.js';
+import { type Finding, disagreements, surveyTenant } from '../../tenancy/survey.js';
+import type { World } from './world.js';
+
+export async function expectAgreement(world: World, tenantId: TenantId): Promise<Finding[]> {
+  const found = await surveyTenant(await world.dependencies.cells.get(world.cell), tenantId);
+  expect(disagreements(await world.catalogue.tenants.allocations(tenantId), found)).toEqual([]);
+  return found;
+}

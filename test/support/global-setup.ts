@@ -1,0 +1,46 @@
+/** Starts one stack for all test files, and makes what they copy. */
+import { randomBytes } from 'node:crypto';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ROLES } from '../../catalogue/bootstrap.js';
+import { terminalReport } from '../../local/report.js';
+import { type Stack, startStack } from '../../local/stack.js';
+import { buildBundle } from '../../worker/bundle.js';
+import { earnedMode, prepareTemplates } from './prepare.js';
+import { publishStack } from './stack.js';
+
+export interface TestGlobals {
+  tenantryTestStack?: { stack: Stack; directory: string };
+}
+
+export default async function globalSetup(): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'tenantry-test-'));
+  const stack = await startStack({
+    dataDir: join(directory, 'data'),
+    persistent: false,
+    durable: false,
+    report: terminalReport(),
+  });
+  (globalThis as TestGlobals).tenantryTestStack = { stack, directory };
+  const passwords = Object.fromEntries(
+    Object.keys(ROLES).map((role) => [role, randomBytes(18).toString('base64url')]),
+  ) as { [K in keyof typeof ROLES]: string };
+  const controlTemplate = 'tenantry_template';
+  const bundlePath = join(directory, 'workflow-bundle.js');
+  const [mongoEnforcement] = await Promise.all([
+    earnedMode(stack.mongo.url),
+    buildBundle(bundlePath),
+    prepareTemplates(stack.postgres.url, controlTemplate, passwords),
+  ]);
+  publishStack({
+    postgresUrl: stack.postgres.url,
+    mongoUrl: stack.mongo.url,
+    redisUrl: stack.redis.url,
+    temporalAddress: stack.temporal.url,
+    passwords,
+    controlTemplate,
+    mongoEnforcement,
+    bundlePath,
+  });
+}

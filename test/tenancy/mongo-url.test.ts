@@ -1,0 +1,88 @@
+/** Where a cell's MongoDB is, without who we are there: checked against what the driver itself reads. */
+import fc from 'fast-check';
+import { MongoClient } from 'mongodb';
+import { mongoUrlWithoutCredentials } from '../../tenancy/cell-connections.js';
+
+const host = fc.constantFrom('h', 'h:27017', '127.0.0.1:1', 'a:1,b:2,c:3', '[::1]:27017', 'db.example.com');
+const rest = fc.constantFrom(
+  '',
+  '/',
+  '/admin',
+  '/?replicaSet=rs0',
+  '/admin?replicaSet=rs0&authSource=admin&tls=true',
+  '/?appName=a%40b%2Fc',
+);
+const word = fc.string({ unit: 'binary', minLength: 1 }).map(encodeURIComponent);
+const hostile = fc.oneof(
+  word,
+  fc.constantFrom('p@ss/word', 'a/b@c', 'mongodb://x@y/', '@@', '//', '%', '?#[]').map(encodeURIComponent),
+);
+
+test('what is left names no user and no password, and the rest is as it was', () => {
+  fc.assert(
+    fc.property(host, rest, hostile, fc.option(hostile), (hosts, tail, user, password) => {
+      const login = password === null ? user : `${user}:${password}`;
+      expect(mongoUrlWithoutCredentials(`mongodb://${login}@${hosts}${tail}`)).toBe(
+        `mongodb://${hosts}${tail}`,
+      );
+      expect(mongoUrlWithoutCredentials(`mongodb+srv://${login}@${hosts}${tail}`)).toBe(
+        `mongodb+srv://${hosts}${tail}`,
+      );
+    }),
+  );
+});
+
+test('an @ behind the host, which the driver takes only behind a login, is encoded', () => {
+  const url = mongoUrlWithoutCredentials('mongodb://u:p@h:1/?appName=a@b&replicaSet=r');
+  expect(url).toBe('mongodb://h:1/?appName=a%40b&replicaSet=r');
+  expect(new MongoClient(url).options).toMatchObject({ appName: 'a@b', replicaSet: 'r' });
+});
+
+test('a URL without a login stays as it is', () => {
+  fc.assert(
+    fc.property(fc.constantFrom('mongodb', 'mongodb+srv'), host, rest, (scheme, hosts, tail) => {
+      const url = `${scheme}://${hosts}${tail}`;
+      expect(mongoUrlWithoutCredentials(url)).toBe(url);
+    }),
+  );
+});
+
+test('taking the login out twice is as once', () => {
+  fc.assert(
+    fc.property(fc.string(), (text) => {
+      const once = mongoUrlWithoutCredentials(`mongodb://u:p@h/${text}`);
+      expect(mongoUrlWithoutCredentials(once)).toBe(once);
+    }),
+  );
+});
+
+/** The driver's own reading; undefined when it takes no such URL. */
+function readByDriver(url: string) {
+  try {
+    const { credentials, hosts } = new MongoClient(url).options;
+    return { credentials, hosts: hosts.map(String) };
+  } catch {
+    return undefined;
+  }
+}
+
+test('of every URL that the driver takes it reads the same hosts afterwards, and nobody to log in as', () => {
+  const raw = fc.string({
+    unit: fc.constantFrom('a', 'p', '@', '/', ':', '%', '4', '0', '?', '=', '.'),
+    maxLength: 14,
+  });
+  let taken = 0;
+  fc.assert(
+    fc.property(raw, fc.constantFrom('', 'u:p@', 'u@', 'u:p%40p%2Fp@'), (text, login) => {
+      const url = `mongodb://${login}${text}`;
+      const before = readByDriver(url);
+      if (before === undefined) return;
+      taken += 1;
+      const after = readByDriver(mongoUrlWithoutCredentials(url));
+      expect(after?.hosts).toEqual(before.hosts);
+      expect(after?.credentials).toBeUndefined();
+    }),
+    { numRuns: 2_000 },
+  );
+  expect(taken).toBeGreaterThan(50);
+});

@@ -1,0 +1,72 @@
+/** What runs by itself: Temporal schedules, as data. Made or brought up to date by every worker at its start. */
+import {
+  type Client,
+  ScheduleAlreadyRunning,
+  type ScheduleOptions,
+  ScheduleOverlapPolicy,
+} from '@temporalio/client';
+import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
+import { ISOLATION_PROBE, type IsolationProbeInput } from '../domain/contracts.js';
+import type { OperationKind } from '../domain/operation.js';
+
+export interface ScheduleSettings {
+  readonly taskQueue: string;
+  /** Milliseconds between two isolation probes; 0: none. */
+  readonly isolationProbeEvery: number;
+  /** Tenants of each cell that a probe tries. */
+  readonly isolationProbeSample: number;
+}
+
+/** A schedule, or the id of one that is not to be. */
+type Entry = ScheduleOptions | { readonly scheduleId: string; readonly off: true };
+
+function schedules(settings: ScheduleSettings): Entry[] {
+  const { taskQueue, isolationProbeEvery: every, isolationProbeSample: sample } = settings;
+  // Deployments that share a namespace differ in their task queue.
+  const scheduleId = `${taskQueue}/isolation-probe`;
+  if (every === 0) return [{ scheduleId, off: true }];
+  return [
+    {
+      scheduleId,
+      spec: { intervals: [{ every }] },
+      action: {
+        type: 'startWorkflow',
+        workflowType: ISOLATION_PROBE,
+        // The server adds the scheduled time.
+        workflowId: scheduleId,
+        taskQueue,
+        args: [{ sample } satisfies IsolationProbeInput],
+        typedSearchAttributes: [{ key: OPERATION_KIND, value: 'isolation-probe' satisfies OperationKind }],
+      },
+      // A probe that was missed is made up for by the next.
+      policies: { overlap: ScheduleOverlapPolicy.SKIP, catchupWindow: '1 minute' },
+    },
+  ];
+}
+
+const OPERATION_KIND = defineSearchAttributeKey('OperationKind', SearchAttributeType.KEYWORD);
+
+/** Safe to repeat and from several workers at once. A schedule that an operator paused stays paused. */
+export async function ensureSchedules(client: Client, settings: ScheduleSettings): Promise<void> {
+  for (const entry of schedules(settings)) {
+    const handle = client.schedule.getHandle(entry.scheduleId);
+    if ('off' in entry) {
+      await handle.delete().catch((error: unknown) => {
+        if (!(error instanceof Error) || error.name !== 'ScheduleNotFoundError') throw error;
+      });
+      continue;
+    }
+    try {
+      await client.schedule.create(entry);
+    } catch (error) {
+      if (!(error instanceof ScheduleAlreadyRunning)) throw error;
+      const { spec, action, policies } = entry;
+      await handle.update((present) => ({
+        ...present,
+        spec,
+        action,
+        policies: { ...present.policies, ...policies },
+      }));
+    }
+  }
+}

@@ -1,0 +1,30 @@
+/** What a failure seen by a workflow means, in the words of the error table. */
+import { ActivityFailure, ApplicationFailure, isCancellation } from '@temporalio/workflow';
+import type { Refusal } from '../domain/contracts.js';
+import { describe, isErrorCode, type ErrorParams, type RecordedError } from '../domain/errors.js';
+
+/** A refusal or failure as the error that ends an update or a run; never tried again by Temporal. */
+export const failureOf = ({ code, params }: Refusal): ApplicationFailure =>
+  ApplicationFailure.create({
+    type: code,
+    message: describe(code, params),
+    nonRetryable: true,
+    details: [params],
+  });
+
+export function refusalOf(error: unknown): Refusal {
+  if (isCancellation(error)) return { code: 'CANCELLED', params: {} };
+  // The innermost application failure says most: a time-out carries the last attempt's failure as its cause.
+  for (let inner: unknown = error, known: Refusal | undefined; ; inner = (inner as Error).cause) {
+    if (inner instanceof ApplicationFailure && isErrorCode(inner.type))
+      known = { code: inner.type, params: (inner.details?.[0] ?? {}) as ErrorParams };
+    if (!(inner instanceof Error) || inner.cause === undefined)
+      return known ?? { code: 'INTERNAL', params: {} };
+    if (known !== undefined && !(inner instanceof ActivityFailure)) return known;
+  }
+}
+
+export function recordedError(error: unknown): RecordedError {
+  const { code, params } = refusalOf(error);
+  return { code, message: describe(code, params) };
+}

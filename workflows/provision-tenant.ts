@@ -1,0 +1,160 @@
+/**
+ * Provisions one tenant: admitted by the catalogue, made in the three stores side by side, proved by probes,
+ * activated. On failure or cancellation everything is undone, newest first, and what could not be is reported.
+ */
+import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
+import {
+  CancellationScope,
+  CancelledFailure,
+  condition,
+  defineUpdate,
+  isCancellation,
+  log,
+  setCurrentDetails,
+  setHandler,
+  upsertSearchAttributes,
+} from '@temporalio/workflow';
+import {
+  ADMIT,
+  type AdmitArgs,
+  type Admission,
+  type AdmissionResult,
+  type Closed,
+  DEFAULT_PATIENCE,
+  type Fence,
+  type OperationOutcome,
+  type Patience,
+  type ProvisionTenantInput,
+  type Refusal,
+} from '../domain/contracts.js';
+import { catalogueEffects, storeEffects, undoEffects } from './effects.js';
+import { failureOf, recordedError, refusalOf } from './failure.js';
+import { allOrNone, handlersFinished } from './settle.js';
+
+export const admit = defineUpdate<Admission, [AdmitArgs]>(ADMIT);
+
+const CELL = defineSearchAttributeKey('Cell', SearchAttributeType.KEYWORD);
+const PLAN = defineSearchAttributeKey('Plan', SearchAttributeType.KEYWORD);
+
+export async function provisionTenant(input: ProvisionTenantInput): Promise<OperationOutcome> {
+  const patience = input.patience ?? DEFAULT_PATIENCE;
+  let answer: AdmissionResult | undefined;
+  setHandler(admit, async ({ operationId }) => {
+    // Another operation met this run because the workflow's id is the tenant's lock.
+    if (operationId !== input.operationId)
+      throw failureOf({ code: 'OPERATION_RUNNING', params: { operationId: input.operationId } });
+    // A cancelled run still has an answer, which its caller waits for.
+    await CancellationScope.nonCancellable(() => condition(() => answer !== undefined));
+    if (answer === undefined || 'refused' in answer) throw failureOf(answer?.refused ?? WITHDRAWN);
+    return answer.admitted;
+  });
+
+  setCurrentDetails('Waiting for the catalogue to admit the operation.');
+  answer = await admission(input, patience);
+  if ('refused' in answer) {
+    setCurrentDetails(`Refused: ${answer.refused.code}. Nothing was made.`);
+    await handlersFinished();
+    return { status: answer.refused === WITHDRAWN ? 'withdrawn' : 'refused' };
+  }
+
+  const { cell, plan, generation, operationId, tenantId } = answer.admitted;
+  upsertSearchAttributes([
+    { key: CELL, value: cell },
+    { key: PLAN, value: plan },
+  ]);
+  await provision({ operationId, tenantId, generation }, patience);
+  await handlersFinished();
+  return { status: 'succeeded' };
+}
+
+const WITHDRAWN: Refusal = { code: 'ADMISSION_TIMEOUT', params: {} };
+
+/** Cancelled before it was admitted, the operation is taken back and nothing is left of it. */
+async function admission(
+  { operationId, attempt }: ProvisionTenantInput,
+  patience: Patience,
+): Promise<AdmissionResult> {
+  try {
+    return await catalogueEffects(patience).admitProvision({ operationId, attempt });
+  } catch (error) {
+    log.warn('the admission did not come about; it is taken back', { code: refusalOf(error).code });
+    setCurrentDetails('Not admitted in time: taking the admission back.');
+    await CancellationScope.nonCancellable(() => catalogueEffects(patience).withdrawAdmission(operationId));
+    return { refused: WITHDRAWN };
+  }
+}
+
+async function provision(fence: Fence, patience: Patience): Promise<void> {
+  // Registered before the steps that they undo; run newest first.
+  const undo = [
+    undoStep('postgres', fence, patience),
+    undoStep('mongo', fence, patience),
+    undoStep('redis', fence, patience),
+  ];
+  try {
+    setCurrentDetails('Making the tenant in PostgreSQL, MongoDB and Redis.');
+    await allOrNone([
+      () => storeEffects(patience, 'open the gate in PostgreSQL').provisionPostgres(fence),
+      () => storeEffects(patience, 'database, collections, role and user in MongoDB').provisionMongo(fence),
+      () => storeEffects(patience, 'marker and ACL user in Redis').provisionRedis(fence),
+    ]);
+    setCurrentDetails('Probing: the tenant reaches its own data, and another tenant does not.');
+    await storeEffects(patience, 'probe as the tenant and as another').verifyTenant(fence);
+    // The probes were waited for, and went well: a cancellation that came meanwhile has not shown itself yet.
+    if (CancellationScope.current().consideredCancelled)
+      throw new CancelledFailure('cancelled while it was probed');
+    // All is proved: a cancellation from here on comes too late, and half an activation cannot be undone.
+    await CancellationScope.nonCancellable(() => catalogueEffects(patience).activateTenant(fence));
+    setCurrentDetails('Active.');
+  } catch (error) {
+    const status = await CancellationScope.nonCancellable(() => undoAll(error, undo, fence, patience));
+    // The activation had come through, and only its answer was lost: the catalogue is the judge.
+    if (status === 'succeeded') return;
+    throw isCancellation(error) ? error : failureOf(refusalOf(error));
+  }
+}
+
+interface UndoStep {
+  readonly store: string;
+  readonly run: () => Promise<unknown>;
+}
+
+function undoStep(store: 'postgres' | 'mongo' | 'redis', fence: Fence, patience: Patience): UndoStep {
+  const effects = undoEffects(patience, `undo in ${store}`);
+  const run = { postgres: effects.undoPostgres, mongo: effects.undoMongo, redis: effects.undoRedis }[store];
+  return { store, run: () => run(fence) };
+}
+
+/** A store's undo that fails for good does not keep the others from being undone; the ledger still knows its things. */
+async function undoAll(
+  cause: unknown,
+  undo: UndoStep[],
+  fence: Fence,
+  patience: Patience,
+): Promise<Closed['status']> {
+  const error = recordedError(cause);
+  for (const { store, run } of undo.toReversed()) {
+    setCurrentDetails(`${error.code}: undoing in ${store}.`);
+    try {
+      await run();
+    } catch (undoError) {
+      const { code } = refusalOf(undoError);
+      // The operation is over: nothing is to be undone under it.
+      if (code === 'STALE_GENERATION') break;
+      log.error('an undo failed and leaves residue', { store, code });
+    }
+  }
+  const { status, residue } = await catalogueEffects(patience).closeOperation({
+    ...fence,
+    status: isCancellation(cause) ? 'cancelled' : 'failed',
+    error,
+  });
+  if (status === 'succeeded') setCurrentDetails('Active.');
+  else
+    setCurrentDetails(
+      residue.length === 0
+        ? `${status}: ${error.code}. Undone in every store.`
+        : `${status}: ${error.code}. RESIDUE: ${residue.map((r) => `${r.store} ${r.kind}`).join(', ')}.`,
+    );
+  return status;
+}
