@@ -102,6 +102,7 @@ export interface CollectionParts {
   readonly runner: StatementRunner;
   readonly maxTimeMs: number;
   readonly cursorIdleMs: number;
+  readonly loginPatienceMs: number;
 }
 
 type Work<R> = (collection: Collection, options: Document) => Promise<R>;

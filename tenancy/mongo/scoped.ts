@@ -11,11 +11,11 @@ import type { TenantContext } from '../context/tenant-context.js';
 import { type ClientPool, createClientPool, type Lease, type PoolStats } from './client-pool.js';
 import type { CollectionName, DocumentOf, MongoDeclaration, ProductManifest } from './document-types.js';
 import { createGuard, type Guard, type GuardedDatabase } from './guard.js';
-import { isLoginRefused } from './login.js';
+import { createRetries, isLoginRefused } from './login.js';
 import { refused } from './refused.js';
 import { type CollectionParts, ScopedCollection } from './scoped-collection.js';
 import { signalOf } from './signal.js';
-import { type AskAccess, createRunner, createSessionRunner, wasNotSent } from './statement-runner.js';
+import { type AskAccess, createRunner, createSessionRunner } from './statement-runner.js';
 
 export interface ScopedMongoOptions {
   readonly servers: Pick<CellServers, 'mongoUrl'>;
@@ -104,9 +104,10 @@ export function createScopedMongoWith(
     forTenant<M extends MongoDeclaration>(context: TenantContext): ScopedMongo<M> {
       const parts: CollectionParts = {
         guard: guardOf({ database: mongoDatabaseName(context.tenantId), collections }),
-        runner: createRunner(pool, context, options.askAccess),
+        runner: createRunner(pool, context, settings.loginPatienceMs, options.askAccess),
         maxTimeMs: settings.maxTimeMs,
         cursorIdleMs: settings.cursorIdleMs,
+        loginPatienceMs: settings.loginPatienceMs,
       };
       return Object.freeze<ScopedMongo<M>>({
         collection: (name) => collectionOf(name, parts),
@@ -123,8 +124,6 @@ function collectionOf<T extends Document>(name: string, parts: CollectionParts):
 }
 
 /** A rotation may refuse a login on the way; then nothing of it is committed, and it begins again. */
-const ATTEMPTS = 3;
-
 async function transact<R, M extends MongoDeclaration>(
   pool: ClientPool,
   context: TenantContext,
@@ -137,7 +136,8 @@ async function transact<R, M extends MongoDeclaration>(
   const failure = async (error: unknown): Promise<never> => {
     throw await parts.runner.failure({ collection: '', write: false, signal: undefined }, error);
   };
-  for (let attempt = 1; ; attempt++) {
+  const isBegunAgain = createRetries(parts.loginPatienceMs);
+  for (;;) {
     const lease = await Promise.resolve(pool.lease(context.tenantId, signal)).catch(failure);
     lease.hold();
     try {
@@ -147,13 +147,17 @@ async function transact<R, M extends MongoDeclaration>(
       return await inTransaction(lease, context, parts, work, signal);
     } catch (error) {
       if (isLoginRefused(error)) lease.refuse();
-      if (attempt < ATTEMPTS && wasNotSent(error)) continue;
+      if (!mayBeCommitted(error) && isBegunAgain(error)) continue;
       return await failure(error);
     } finally {
       lease.release();
     }
   }
 }
+
+/** The driver's word for a commit whose answer was lost; what comes of trying it again does not tell. */
+const mayBeCommitted = (error: unknown): boolean =>
+  error instanceof MongoError && error.hasErrorLabel('UnknownTransactionCommitResult');
 
 async function inTransaction<R, M extends MongoDeclaration>(
   lease: Lease,

@@ -1,19 +1,13 @@
 /** Runs a tenant's statements over leased clients: those that were certainly not sent are sent again, failures get a code. */
 import { types } from 'node:util';
-import {
-  type ClientSession,
-  type Collection,
-  MongoError,
-  MongoNetworkError,
-  MongoServerError,
-} from 'mongodb';
+import { type ClientSession, type Collection, MongoError, MongoServerError } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { isSystemError } from '../../domain/system-error.js';
 import { type AccessMode, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
 import { storeError } from '../store-error.js';
 import type { ClientPool, Lease } from './client-pool.js';
-import { isLoginRefused } from './login.js';
+import { createRetries, isLoginRefused } from './login.js';
 
 export interface Statement {
   readonly collection: string;
@@ -43,12 +37,10 @@ export interface StatementRunner {
  */
 export type AskAccess = (tenantId: TenantId) => AccessMode | Promise<AccessMode>;
 
-/** More than one rotation in the course of one statement is possible, many are not. */
-const ATTEMPTS = 4;
-
 export function createRunner(
   pool: ClientPool,
   context: TenantContext,
+  patienceMs: number,
   askAccess: AskAccess | undefined,
 ): StatementRunner {
   const failure = (statement: Statement, error: unknown): Promise<unknown> =>
@@ -56,7 +48,7 @@ export function createRunner(
   const begin: StatementRunner['begin'] = async (statement, work) => {
     refuseOtherTenants(context.tenantId);
     refuseWrites(context, statement);
-    for (let attempt = 1; ; attempt++) {
+    for (let isSentAgain: ReturnType<typeof createRetries> | undefined; ; ) {
       const leased = pool.lease(context.tenantId, statement.signal);
       const lease = 'login' in leased ? leased : await leased.catch((error: unknown) => rethrow(error));
       try {
@@ -65,7 +57,8 @@ export function createRunner(
         if (isLoginRefused(error)) lease.refuse();
         // Where the caller has gone the statement may still be under way: it releases its lease itself.
         if (statement.signal?.aborted !== true) lease.release();
-        if (attempt < ATTEMPTS && wasNotSent(error)) continue;
+        isSentAgain ??= createRetries(patienceMs);
+        if (isSentAgain(error)) continue;
         throw await failure(statement, error);
       }
     }
@@ -113,10 +106,6 @@ export function createSessionRunner(
       begin(statement, () => work(lease.login.collection(statement.collection), session)),
   };
 }
-
-/** Failures that say that nothing was executed: the connection did not come to be. */
-export const wasNotSent = (error: unknown): boolean =>
-  isLoginRefused(error) || (error instanceof MongoNetworkError && error.name === 'MongoPoolClearedError');
 
 /** @throws TenantryError TENANT_SUSPENDED: the server would refuse it as well, with fewer words */
 function refuseWrites(context: TenantContext, { write }: Statement): void {
