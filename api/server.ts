@@ -45,11 +45,15 @@ export async function serve(
   };
 }
 
+const IDLE_CHECK_MS = 50;
+
 async function close(server: Server, grace: number): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
+  // A connection is idle once its answer is out, and would be kept for the client's next request.
+  const letGo = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
   const cut = setTimeout(() => server.closeAllConnections(), grace);
   await closed;
+  clearInterval(letGo);
   clearTimeout(cut);
 }
 

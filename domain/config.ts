@@ -70,6 +70,11 @@ export const VARIABLES = {
   TENANTRY_TEMPORAL_TASK_QUEUE: [z.string().default('tenantry'), 'the task queue of the workers', false],
   TENANTRY_TEMPORAL_TLS: [flag.default(false), 'TLS to Temporal', false],
   TENANTRY_TEMPORAL_API_KEY: [z.string().optional(), 'an API key of Temporal Cloud', true],
+  TENANTRY_TEMPORAL_CONNECT_MS: [
+    count.default(10_000),
+    'how long a worker that starts waits for Temporal before it gives up',
+    false,
+  ],
   TENANTRY_TEMPORAL_UI_URL: [z.string().optional(), 'where the Temporal UI is, for links', false],
   TENANTRY_ROOT_KEY: [
     z.base64().refine((text) => Buffer.from(text, 'base64').length === 32, 'must be 32 bytes in base64'),

@@ -32,6 +32,7 @@ export async function main(hooks: WorkerHooks = {}): Promise<void> {
     'TENANTRY_TEMPORAL_TASK_QUEUE',
     'TENANTRY_TEMPORAL_TLS',
     'TENANTRY_TEMPORAL_API_KEY',
+    'TENANTRY_TEMPORAL_CONNECT_MS',
     'TENANTRY_ROOT_KEY',
     'TENANTRY_CONTEXT_KEY_IDS',
     'TENANTRY_CELL_NAME',
@@ -80,7 +81,10 @@ export async function main(hooks: WorkerHooks = {}): Promise<void> {
   };
   const namespace = config.TENANTRY_TEMPORAL_NAMESPACE;
   const taskQueue = config.TENANTRY_TEMPORAL_TASK_QUEUE;
-  const client = await Connection.connect(connecting);
+  const client = await Connection.connect({
+    ...connecting,
+    connectTimeout: config.TENANTRY_TEMPORAL_CONNECT_MS,
+  });
   await ensureSearchAttributes(client, namespace);
   await ensureSchedules(new Client({ connection: client, namespace }), {
     taskQueue,

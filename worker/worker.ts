@@ -14,6 +14,8 @@ export interface TenantryWorkerOptions {
   readonly shutdownGrace: number;
   readonly workflowBundle?: WorkerOptions['workflowBundle'];
   readonly interceptors?: WorkerOptions['interceptors'];
+  /** Workflows and their local activities, and none of the others. */
+  readonly localActivitiesOnly?: boolean;
   /** How long a run waits for the worker that has it in its cache before any other may go on with it. */
   readonly stickyTimeout?: WorkerOptions['stickyQueueScheduleToStartTimeout'];
 }
@@ -30,6 +32,7 @@ export function createWorker(options: TenantryWorkerOptions): Promise<Worker> {
     ...workerTuning(activitySlots),
     shutdownGraceTime: shutdownGrace,
     shutdownForceTime: shutdownGrace + 5_000,
+    enableNonLocalActivities: options.localActivitiesOnly !== true,
     ...(interceptors ? { interceptors } : {}),
     ...(options.stickyTimeout ? { stickyQueueScheduleToStartTimeout: options.stickyTimeout } : {}),
   });

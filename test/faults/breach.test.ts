@@ -81,6 +81,11 @@ const IN_POSTGRES: readonly Way[] = [
   },
 ];
 
+const ALL_ROWS = {
+  open: asOwner('CREATE POLICY all_rows ON app.messages FOR SELECT USING (true)'),
+  mend: asOwner('DROP POLICY all_rows ON app.messages'),
+};
+
 /** Roles are the whole server's, so these are for a server of this file's own. */
 const BY_A_ROLE: readonly Way[] = [
   {
@@ -180,11 +185,11 @@ const IN_REDIS: readonly Way[] = [
 describe('a store that lets another tenant through', () => {
   let world: World;
   const holds = createHolds();
-  beforeEach(async () => {
+  beforeAll(async () => {
     world = await createWorld();
     await world.startWorker(holds.stepIn);
   });
-  afterEach(() => world.close());
+  afterAll(() => world.close());
 
   it.each([...IN_POSTGRES, ...IN_MONGO, ...IN_REDIS])('$way: no tenant, and one after it was mended', (way) =>
     expectNoticed(world, holds, way),
@@ -197,13 +202,13 @@ describe("a role of PostgreSQL's that lets another tenant through", () => {
   const holds = createHolds();
   beforeAll(async () => {
     own = await startOwnServers();
-  });
-  afterAll(() => own.close());
-  beforeEach(async () => {
     world = await createWorld(own.world);
     await world.startWorker(holds.stepIn);
   });
-  afterEach(() => world.close());
+  afterAll(async () => {
+    await world.close();
+    await own.close();
+  });
 
   it.each(BY_A_ROLE)('$way: no tenant, and one after it was mended', (way) =>
     expectNoticed(world, holds, way),
@@ -213,10 +218,11 @@ describe("a role of PostgreSQL's that lets another tenant through", () => {
 describe('a store that lets another tenant through, in a batch', () => {
   let world: World;
   const holds = createHolds();
-  beforeEach(async () => {
+  beforeAll(async () => {
     world = await createWorld();
+    await world.startWorker(holds.stepIn);
   });
-  afterEach(() => world.close());
+  afterAll(() => world.close());
 
   it.each([
     ...IN_POSTGRES.filter(({ says }) => /read conversations|of messages/.test(says)),
@@ -224,7 +230,6 @@ describe('a store that lets another tenant through, in a batch', () => {
     ...IN_REDIS.filter(({ says }) => /\((other reads|tenant reads)/.test(says)),
   ])('$way: no tenant of the chunk, and all of them after it was mended', async (way) => {
     if (await isLetThroughAnyway(world, way)) return;
-    await world.startWorker(holds.stepIn);
     const operationId = await askForBatch(world, 3);
     const hold = holds.at('before batchVerify');
     const { handle } = await startBatch(world, operationId);
@@ -242,21 +247,23 @@ describe('a store that lets another tenant through, in a batch', () => {
   });
 
   it('is found in every chunk, when it is the whole cell that is open', async () => {
-    await world.startWorker(holds.stepIn);
     const operationId = await askForBatch(world, 4);
     const hold = holds.at('before batchVerify');
     const { handle } = await startBatch(world, operationId, 1, 2);
     await hold.reached;
-    await asOwner('CREATE POLICY all_rows ON app.messages FOR SELECT USING (true)')(world);
+    await ALL_ROWS.open(world);
     hold.release();
-    await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'BATCH_INCOMPLETE' } });
+    try {
+      await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'BATCH_INCOMPLETE' } });
+    } finally {
+      await ALL_ROWS.mend(world);
+    }
     const tenants = await tenantsOf(world, operationId);
     await expectCondemned(world, operationId, '1-2', tenants.slice(0, 2));
     await expectCondemned(world, operationId, '3-4', tenants.slice(2));
   });
 
   it('by one tenant condemns its chunk, and the other chunks go on', async () => {
-    await world.startWorker(holds.stepIn);
     const operationId = await askForBatch(world, 4);
     const hold = holds.at('before batchVerify');
     const { handle } = await startBatch(world, operationId, 1, 2);
@@ -281,7 +288,7 @@ describe('a store that lets another tenant through, in a batch', () => {
 describe("what a batch's look into the stores' catalogues finds, nobody being probed", () => {
   let world: World;
   const holds = createHolds();
-  beforeEach(async () => {
+  beforeAll(async () => {
     world = await createWorld();
     const { activities } = world;
     await world.startWorker({
@@ -289,7 +296,7 @@ describe("what a batch's look into the stores' catalogues finds, nobody being pr
       interceptors: holds.stepIn.interceptors,
     });
   });
-  afterEach(() => world.close());
+  afterAll(() => world.close());
 
   const after = async (change: Change) => {
     const operationId = await askForBatch(world, 3);
@@ -302,30 +309,38 @@ describe("what a batch's look into the stores' catalogues finds, nobody being pr
     return { operationId, tenants, handle };
   };
 
-  it.each<[string, Change]>([
-    ['a Redis user that may use all keys', acl(theTenant, '~*')],
-    ['a Redis user that may change all keys', acl(theTenant, '%W~*')],
-    ['a Redis user that may publish to all channels', acl(theTenant, '&*', '+publish')],
-    ['a Redis user that may list keys', acl(theTenant, '+keys')],
-    [
-      'a MongoDB role that may do more than declared',
-      (world, tenantId) => widened(world, tenantId, ['find', 'insert', 'update', 'remove', 'dropCollection']),
-    ],
-    [
-      'a MongoDB user with another role beside its own',
-      (world, tenantId) => granted(world, tenantId, [{ role: 'read', db: mongoDatabaseName(tenantId) }]),
-    ],
-    [
-      'a table whose row-level security is not forced',
-      asOwner('ALTER TABLE app.messages NO FORCE ROW LEVEL SECURITY'),
-    ],
-    [
-      'a policy that lets all rows through',
-      asOwner('CREATE POLICY all_rows ON app.messages FOR SELECT USING (true)'),
-    ],
-  ])('%s is a breach', async (_what, change) => {
+  // What is changed of one tenant goes with it; what is the cell's is mended.
+  it.each<{ what: string; change: Change; mend?: Change }>([
+    { what: 'a Redis user that may use all keys', change: acl(theTenant, '~*') },
+    { what: 'a Redis user that may change all keys', change: acl(theTenant, '%W~*') },
+    {
+      what: 'a Redis user that may publish to all channels',
+      change: acl(theTenant, '&*', '+publish'),
+    },
+    { what: 'a Redis user that may list keys', change: acl(theTenant, '+keys') },
+    {
+      what: 'a MongoDB role that may do more than declared',
+      change: (world, tenantId) =>
+        widened(world, tenantId, ['find', 'insert', 'update', 'remove', 'dropCollection']),
+    },
+    {
+      what: 'a MongoDB user with another role beside its own',
+      change: (world, tenantId) =>
+        granted(world, tenantId, [{ role: 'read', db: mongoDatabaseName(tenantId) }]),
+    },
+    {
+      what: 'a table whose row-level security is not forced',
+      change: asOwner('ALTER TABLE app.messages NO FORCE ROW LEVEL SECURITY'),
+      mend: asOwner('ALTER TABLE app.messages FORCE ROW LEVEL SECURITY'),
+    },
+    { what: 'a policy that lets all rows through', change: ALL_ROWS.open, mend: ALL_ROWS.mend },
+  ])('$what is a breach', async ({ change, mend }) => {
     const { operationId, tenants, handle } = await after(change);
-    await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'BATCH_INCOMPLETE' } });
+    try {
+      await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'BATCH_INCOMPLETE' } });
+    } finally {
+      await mend?.(world, tenants[1] as TenantId);
+    }
     await expectCondemned(world, operationId, '1-3', tenants);
   });
 
@@ -550,15 +565,21 @@ function canaryMay(action: 'read' | 'insert' | 'update' | 'remove'): Pick<Way, '
         roles: [],
       });
       await granted(world, canaryId(world.cell), [{ role, db: 'admin' }]);
+      await canaryLogsInAnew(world);
     },
     async mend(world, tenantId) {
-      const { mongo, canary: connected } = await world.dependencies.cells.get(world.cell);
+      const { mongo } = await world.dependencies.cells.get(world.cell);
       await mongo.db('admin').command({ dropRole: roleOf(tenantId) });
-      // Not every server takes rights from a connection that is open: it logs in anew.
-      await connected?.mongo.close();
-      await connected?.mongo.connect();
+      await canaryLogsInAnew(world);
     },
   };
+}
+
+/** Not every server gives rights to a connection that is open, or takes them from it. */
+async function canaryLogsInAnew(world: World): Promise<void> {
+  const { canary: connected } = await world.dependencies.cells.get(world.cell);
+  await connected?.mongo.close();
+  await connected?.mongo.connect();
 }
 
 async function granted(

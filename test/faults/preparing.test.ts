@@ -135,7 +135,7 @@ function another(world: World, name: string) {
 function runToItsEnd(world: World): Promise<{ code: number | null; said: string }> {
   const program = join(__dirname, '..', '..', 'dist', 'worker', 'main.js');
   const child = spawn(process.execPath, [program], {
-    env: { ...process.env, ...world.env },
+    env: { ...process.env, ...world.env, TENANTRY_TEMPORAL_CONNECT_MS: '500' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let said = '';

@@ -84,6 +84,8 @@ export interface World {
     around?: (dependencies: ActivityDependencies) => ActivityDependencies;
     interceptors?: WorkerOptions['interceptors'];
     taskQueue?: string;
+    /** Runs go as far as the catalogue takes them: nothing is made in a store. */
+    catalogueOnly?: boolean;
   }): Promise<RunningWorker>;
   /** Writes a request down as the API does. */
   ask(
@@ -178,6 +180,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
         shutdownGrace: 5_000,
         workflowBundle: { codePath: stack.bundlePath },
         ...(overrides.interceptors ? { interceptors: overrides.interceptors } : {}),
+        ...(overrides.catalogueOnly ? { localActivitiesOnly: true } : {}),
       });
       const running = worker.run();
       const handle: RunningWorker = {

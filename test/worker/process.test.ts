@@ -23,6 +23,7 @@ const COMPLETE: Record<string, string> = {
   ...CELL,
   TENANTRY_CATALOGUE_URL: `postgres://catalogue:${SECRET}@${NOWHERE}/control`,
   TENANTRY_TEMPORAL_ADDRESS: NOWHERE,
+  TENANTRY_TEMPORAL_CONNECT_MS: '500',
   TENANTRY_ROOT_KEY: ROOT_KEY,
 };
 
