@@ -104,10 +104,14 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const suffix = randomBytes(5).toString('hex');
   const databases = { control: `control_${suffix}`, cell: `cell_${suffix}` };
   const servers = { control: stack.postgresUrl, cell: stack.postgresUrl, ...options.postgres };
-  await asAdmin(servers.control, `CREATE DATABASE ${databases.control} TEMPLATE ${stack.controlTemplate}`);
-  await asAdmin(servers.cell, `CREATE DATABASE ${databases.cell} TEMPLATE ${CELL_TEMPLATE}`);
-  await secureDatabase(servers.control, databases.control, ['catalogue', 'lookup']);
-  await secureDatabase(servers.cell, databases.cell, ['catalogue', 'runtime', 'purge']);
+  const copy = async (which: keyof typeof databases, template: string, roles: RoleName[]): Promise<void> => {
+    await asAdmin(servers[which], `CREATE DATABASE ${databases[which]} TEMPLATE ${template}`);
+    await secureDatabase(servers[which], databases[which], roles);
+  };
+  await Promise.all([
+    copy('control', stack.controlTemplate, ['catalogue', 'lookup']),
+    copy('cell', CELL_TEMPLATE, ['catalogue', 'runtime', 'purge']),
+  ]);
   const url: World['url'] = (database, role) =>
     postgresUrl(servers[database], databases[database], role, role && stack.passwords);
 
@@ -213,8 +217,10 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
       await composition.close();
       await catalogue.close();
       // Without FORCE: a connection that a test forgot to close makes it fail.
-      await asAdmin(servers.control, `DROP DATABASE ${databases.control}`);
-      await asAdmin(servers.cell, `DROP DATABASE ${databases.cell}`);
+      await Promise.all([
+        asAdmin(servers.control, `DROP DATABASE ${databases.control}`),
+        asAdmin(servers.cell, `DROP DATABASE ${databases.cell}`),
+      ]);
     },
   };
 }
