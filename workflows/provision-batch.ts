@@ -4,7 +4,6 @@
  */
 import {
   CancellationScope,
-  condition,
   defineUpdate,
   isCancellation,
   log,
@@ -39,15 +38,15 @@ type Answer = { readonly admitted: BatchAdmission } | { readonly refused: Refusa
 export async function provisionBatch(input: ProvisionBatchInput): Promise<OperationOutcome> {
   const patience = input.patience ?? DEFAULT_PATIENCE;
   const { operationId, attempt, chunkSize = CHUNK_SIZE } = input;
-  let answer: Answer | undefined;
-  setHandler(admitBatch, async () => {
-    // A cancelled run still has an answer, which its caller waits for.
-    await CancellationScope.nonCancellable(() => condition(() => answer !== undefined));
-    if (answer === undefined || 'refused' in answer) throw failureOf(answer?.refused ?? WITHDRAWN);
-    return answer.admitted;
-  });
   setCurrentDetails('Waiting for the catalogue to admit the batch.');
-  answer = await admission(input, patience);
+  const answering = admission(input, patience);
+  setHandler(admitBatch, async () => {
+    // A cancelled run still has an answer, which its caller waits for: a plain promise is in no cancellation scope.
+    const given = await answering;
+    if ('refused' in given) throw failureOf(given.refused);
+    return given.admitted;
+  });
+  const answer = await answering;
   if ('refused' in answer) {
     await handlersFinished();
     return { status: answer.refused === WITHDRAWN ? 'withdrawn' : 'refused' };

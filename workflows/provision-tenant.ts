@@ -6,7 +6,6 @@ import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/commo
 import {
   CancellationScope,
   CancelledFailure,
-  condition,
   defineUpdate,
   isCancellation,
   log,
@@ -38,19 +37,18 @@ const PLAN = defineSearchAttributeKey('Plan', SearchAttributeType.KEYWORD);
 
 export async function provisionTenant(input: ProvisionTenantInput): Promise<OperationOutcome> {
   const patience = input.patience ?? DEFAULT_PATIENCE;
-  let answer: AdmissionResult | undefined;
+  setCurrentDetails('Waiting for the catalogue to admit the operation.');
+  const answering = admission(input, patience);
   setHandler(admit, async ({ operationId }) => {
     // Another operation met this run because the workflow's id is the tenant's lock.
     if (operationId !== input.operationId)
       throw failureOf({ code: 'OPERATION_RUNNING', params: { operationId: input.operationId } });
-    // A cancelled run still has an answer, which its caller waits for.
-    await CancellationScope.nonCancellable(() => condition(() => answer !== undefined));
-    if (answer === undefined || 'refused' in answer) throw failureOf(answer?.refused ?? WITHDRAWN);
-    return answer.admitted;
+    // A cancelled run still has an answer, which its caller waits for: a plain promise is in no cancellation scope.
+    const given = await answering;
+    if ('refused' in given) throw failureOf(given.refused);
+    return given.admitted;
   });
-
-  setCurrentDetails('Waiting for the catalogue to admit the operation.');
-  answer = await admission(input, patience);
+  const answer = await answering;
   if ('refused' in answer) {
     setCurrentDetails(`Refused: ${answer.refused.code}. Nothing was made.`);
     await handlersFinished();
@@ -85,12 +83,6 @@ async function admission(
 }
 
 async function provision(fence: Fence, patience: Patience): Promise<void> {
-  // Registered before the steps that they undo; run newest first.
-  const undo = [
-    undoStep('postgres', fence, patience),
-    undoStep('mongo', fence, patience),
-    undoStep('redis', fence, patience),
-  ];
   try {
     setCurrentDetails('Making the tenant in PostgreSQL, MongoDB and Redis.');
     await allOrNone([
@@ -107,36 +99,27 @@ async function provision(fence: Fence, patience: Patience): Promise<void> {
     await CancellationScope.nonCancellable(() => catalogueEffects(patience).activateTenant(fence));
     setCurrentDetails('Active.');
   } catch (error) {
-    const status = await CancellationScope.nonCancellable(() => undoAll(error, undo, fence, patience));
+    const status = await CancellationScope.nonCancellable(() => undoAll(error, fence, patience));
     // The activation had come through, and only its answer was lost: the catalogue is the judge.
     if (status === 'succeeded') return;
     throw isCancellation(error) ? error : failureOf(refusalOf(error));
   }
 }
 
-interface UndoStep {
-  readonly store: string;
-  readonly run: () => Promise<unknown>;
-}
-
-function undoStep(store: 'postgres' | 'mongo' | 'redis', fence: Fence, patience: Patience): UndoStep {
-  const effects = undoEffects(patience, `undo in ${store}`);
-  const run = { postgres: effects.undoPostgres, mongo: effects.undoMongo, redis: effects.undoRedis }[store];
-  return { store, run: () => run(fence) };
-}
+/** Newest first. */
+const UNDO = [
+  ['redis', 'undoRedis'],
+  ['mongo', 'undoMongo'],
+  ['postgres', 'undoPostgres'],
+] as const;
 
 /** A store's undo that fails for good does not keep the others from being undone; the ledger still knows its things. */
-async function undoAll(
-  cause: unknown,
-  undo: UndoStep[],
-  fence: Fence,
-  patience: Patience,
-): Promise<Closed['status']> {
+async function undoAll(cause: unknown, fence: Fence, patience: Patience): Promise<Closed['status']> {
   const error = recordedError(cause);
-  for (const { store, run } of undo.toReversed()) {
+  for (const [store, undo] of UNDO) {
     setCurrentDetails(`${error.code}: undoing in ${store}.`);
     try {
-      await run();
+      await undoEffects(patience, `undo in ${store}`)[undo](fence);
     } catch (undoError) {
       const { code } = refusalOf(undoError);
       // The operation is over: nothing is to be undone under it.

@@ -5,8 +5,9 @@ import { allHandlersFinished, CancellationScope, condition } from '@temporalio/w
  * Waits until every caller has its answer. Not cancellable: a cancellation that came too late to change what the run
  * did must not change what it says.
  */
-export const handlersFinished = (): Promise<void> =>
-  CancellationScope.nonCancellable(() => condition(allHandlersFinished));
+export async function handlersFinished(): Promise<void> {
+  if (!allHandlersFinished()) await CancellationScope.nonCancellable(() => condition(allHandlersFinished));
+}
 
 /**
  * Runs effects side by side. The first failure cancels the others, which are waited for before it is thrown: an undo
