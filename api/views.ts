@@ -37,14 +37,12 @@ export function viewAllocation(entry: LedgerEntry): z.output<typeof allocationVi
  * @throws TenantryError OPERATION_NOT_FOUND
  */
 export async function readOperation(catalogue: Catalogue, id: OperationId): Promise<OperationView> {
-  // The operation first: one that is over then never comes with steps from before its end.
-  const operation = await catalogue.operations.find(id);
+  const operation = await catalogue.operations.findWithSteps(id);
   if (operation === undefined) throw new TenantryError('OPERATION_NOT_FOUND');
-  const [steps, results] = await Promise.all([
-    catalogue.operations.steps(id),
-    operation.kind === 'provision-batch' ? catalogue.operations.batchItems(id) : undefined,
-  ]);
-  return viewOperation(operation, steps, results);
+  // After the operation: one that is over then never comes with results from before its end.
+  const results =
+    operation.kind === 'provision-batch' ? await catalogue.operations.batchItems(id) : undefined;
+  return viewOperation(operation, operation.steps, results);
 }
 
 export function viewOperation(

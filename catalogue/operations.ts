@@ -26,6 +26,12 @@ export interface StepRecord {
   readonly evidence: unknown;
 }
 
+/** A step as JSON has it. */
+type StoredStep = Omit<StepRecord, 'startedAt' | 'finishedAt'> & {
+  readonly startedAt: string;
+  readonly finishedAt: string | null;
+};
+
 export interface BatchItemRecord {
   readonly ordinal: number;
   readonly slug: string;
@@ -42,6 +48,28 @@ export function operationRepository(pool: Pool) {
     async find(id: OperationId): Promise<OperationRecord | undefined> {
       return (await pool.query<OperationRecord>(`SELECT ${COLUMNS} FROM operation WHERE id = $1`, [id]))
         .rows[0];
+    },
+
+    /** With its steps, in the order in which they began, as of one moment: one that is over has all of them. */
+    async findWithSteps(id: OperationId): Promise<(OperationRecord & { steps: StepRecord[] }) | undefined> {
+      const { rows } = await pool.query<OperationRecord & { steps: StoredStep[] }>({
+        name: 'operation-with-steps',
+        text: `SELECT ${COLUMNS}, coalesce((
+                 SELECT jsonb_agg(jsonb_build_object('name', name, 'status', status, 'attempts', attempts,
+                          'startedAt', started_at, 'finishedAt', finished_at, 'lastError', last_error,
+                          'evidence', evidence) ORDER BY started_at, name)
+                   FROM operation_step WHERE operation_id = operation.id), '[]') AS steps
+                 FROM operation WHERE id = $1`,
+        values: [id],
+      });
+      const found = rows[0];
+      if (found === undefined) return undefined;
+      const steps = found.steps.map(({ startedAt, finishedAt, ...step }) => ({
+        ...step,
+        startedAt: new Date(startedAt),
+        finishedAt: finishedAt === null ? null : new Date(finishedAt),
+      }));
+      return { ...found, steps };
     },
 
     /** In the order in which they began. */

@@ -60,7 +60,8 @@ export function tenantRepository(pool: Pool) {
     },
 
     async slugTaken(slug: string): Promise<boolean> {
-      return (await pool.query('SELECT FROM tenant WHERE slug = $1', [slug])).rowCount === 1;
+      const text = 'SELECT FROM tenant WHERE slug = $1';
+      return (await pool.query({ name: 'tenant-slug', text, values: [slug] })).rowCount === 1;
     },
 
     /**
