@@ -40,11 +40,15 @@ const BASE32 = '0123456789abcdefghjkmnpqrstvwxyz';
  * length and case-insensitive, such as a MongoDB database's. Nothing is cut off, so two tenants never share one.
  */
 export function shortId(id: TenantId): string {
-  let bits = BigInt(`0x${id.replaceAll('-', '')}`);
-  let text = '';
-  for (let i = 0; i < 26; i++) {
-    text = BASE32.charAt(Number(bits & 31n)) + text;
-    bits >>= 5n;
+  const hex = id.replaceAll('-', '');
+  // Two digits are two characters, then each five (20 bits) are four.
+  const head = Number.parseInt(hex.slice(0, 2), 16);
+  let text = characterOf(head >> 5) + characterOf(head);
+  for (let at = 2; at < hex.length; at += 5) {
+    const bits = Number.parseInt(hex.slice(at, at + 5), 16);
+    text += characterOf(bits >> 15) + characterOf(bits >> 10) + characterOf(bits >> 5) + characterOf(bits);
   }
   return text;
 }
+
+const characterOf = (bits: number): string => BASE32.charAt(bits & 31);
