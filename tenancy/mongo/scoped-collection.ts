@@ -2,99 +2,38 @@
  * A collection of the tenant's own database. Its own narrow surface over the driver's, which it never hands out: every
  * argument goes through the guard, every result is plain.
  */
+import type { AbstractCursor, ClientSession, Collection, Document, Filter } from 'mongodb';
+import { type BulkOperation, bulkOperation } from './bulk.js';
 import type {
-  AbstractCursor,
-  AnyBulkWriteOperation,
-  ClientSession,
-  Collection,
-  Document,
-  Filter,
-  UpdateFilter,
-} from 'mongodb';
-import type { DocumentId, NewDocument, Storable } from './document-types.js';
+  AggregateOptions,
+  BulkOptions,
+  BulkResult,
+  CallOptions,
+  CountOptions,
+  DeleteOptions,
+  FindOneAndReplaceOptions,
+  FindOneAndUpdateOptions,
+  FindOneOptions,
+  FindOptions,
+  InsertManyOptions,
+  ReplaceOptions,
+  Sought,
+  Targeted,
+  Update,
+  UpdateOneOptions,
+  UpdateOptions,
+  UpdateResult,
+} from './call-types.js';
+import type { DocumentId, NewDocument } from './document-types.js';
+import { FindCursor } from './find-cursor.js';
 import type { Guard } from './guard.js';
 import { writes } from './guard.js';
 import { NOT_INHERITED, OPTIONS, type OptionTable } from './options.js';
 import { elementsOf } from './read-once.js';
 import { refused } from './refused.js';
-import { type CursorPlan, ScopedCursor } from './scoped-cursor.js';
+import { ScopedCursor } from './scoped-cursor.js';
 import { signalOf } from './signal.js';
 import type { Statement, StatementRunner } from './statement-runner.js';
-
-/** Of every call. Milliseconds; a write that was given up by `signal` may have happened. */
-export interface CallOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly maxTimeMS?: number | undefined;
-  readonly comment?: unknown;
-}
-interface Targeted extends CallOptions {
-  readonly collation?: Document | undefined;
-  readonly hint?: string | Document | undefined;
-}
-interface Sought extends Targeted {
-  readonly sort?: Document | undefined;
-  readonly projection?: Document | undefined;
-  readonly let?: Document | undefined;
-}
-export interface FindOneOptions extends Sought {
-  readonly skip?: number | undefined;
-  readonly allowDiskUse?: boolean | undefined;
-}
-export interface FindOptions extends FindOneOptions {
-  readonly limit?: number | undefined;
-  readonly batchSize?: number | undefined;
-}
-export interface UpdateOptions extends Targeted {
-  readonly upsert?: boolean | undefined;
-  readonly arrayFilters?: readonly Document[] | undefined;
-  readonly let?: Document | undefined;
-}
-export interface UpdateOneOptions extends UpdateOptions {
-  readonly sort?: Document | undefined;
-}
-export interface ReplaceOptions extends Omit<UpdateOneOptions, 'arrayFilters'> {}
-export interface DeleteOptions extends Targeted {
-  readonly let?: Document | undefined;
-}
-export interface FindOneAndUpdateOptions extends Sought {
-  readonly upsert?: boolean | undefined;
-  readonly arrayFilters?: readonly Document[] | undefined;
-  readonly returnDocument?: 'before' | 'after' | undefined;
-}
-export interface FindOneAndReplaceOptions extends Omit<FindOneAndUpdateOptions, 'arrayFilters'> {}
-export interface CountOptions extends Targeted {
-  readonly limit?: number | undefined;
-  readonly skip?: number | undefined;
-}
-export interface AggregateOptions extends Targeted {
-  readonly let?: Document | undefined;
-  readonly allowDiskUse?: boolean | undefined;
-  readonly batchSize?: number | undefined;
-}
-export interface BulkOptions extends CallOptions {
-  readonly ordered?: boolean | undefined;
-  readonly let?: Document | undefined;
-}
-export interface InsertManyOptions extends CallOptions {
-  readonly ordered?: boolean | undefined;
-}
-
-export interface UpdateResult {
-  readonly matchedCount: number;
-  readonly modifiedCount: number;
-  readonly upsertedCount: number;
-  readonly upsertedId: DocumentId | null;
-}
-export interface BulkResult {
-  readonly insertedCount: number;
-  readonly matchedCount: number;
-  readonly modifiedCount: number;
-  readonly deletedCount: number;
-  readonly upsertedCount: number;
-  readonly insertedIds: Readonly<Record<number, DocumentId>>;
-  readonly upsertedIds: Readonly<Record<number, DocumentId>>;
-}
-export type Update<T> = UpdateFilter<Storable<T>> | readonly Document[];
 
 /** What a collection works with. None of it is reachable from the collection. */
 export interface CollectionParts {
@@ -306,108 +245,6 @@ export class ScopedCollection<T extends Document = Document> {
   }
 }
 Object.freeze(ScopedCollection.prototype);
-
-/** A cursor of `find`, which may be refined until it is first read from. */
-export class FindCursor<T> extends ScopedCursor<T> {
-  readonly #guard: Guard;
-  readonly #options: Document;
-
-  constructor(
-    guard: Guard,
-    runner: StatementRunner,
-    options: Document,
-    plan: (options: Document) => CursorPlan,
-  ) {
-    super(runner, () => plan(options));
-    this.#guard = guard;
-    this.#options = options;
-  }
-
-  limit(limit: number): this {
-    return this.#refine({ limit });
-  }
-
-  skip(skip: number): this {
-    return this.#refine({ skip });
-  }
-
-  batchSize(batchSize: number): this {
-    return this.#refine({ batchSize });
-  }
-
-  sort(sort: Document): this {
-    return this.#refine({ sort });
-  }
-
-  project(projection: Document): this {
-    return this.#refine({ projection });
-  }
-
-  #refine(options: FindOptions): this {
-    if (this.started) throw refused('a cursor that has been read from is not changed');
-    Object.assign(this.#options, this.#guard.options(options, OPTIONS.find));
-    return this;
-  }
-}
-Object.freeze(FindCursor.prototype);
-Object.freeze(ScopedCursor.prototype);
-
-export type BulkOperation<T> =
-  | { readonly insertOne: { readonly document: NewDocument<T> } }
-  | { readonly updateOne: { readonly filter: Filter<T>; readonly update: Update<T> } & BulkUpdate }
-  | { readonly updateMany: { readonly filter: Filter<T>; readonly update: Update<T> } & BulkUpdate }
-  | {
-      readonly replaceOne: { readonly filter: Filter<T>; readonly replacement: NewDocument<T> } & BulkReplace;
-    }
-  | { readonly deleteOne: { readonly filter: Filter<T> } & BulkTarget }
-  | { readonly deleteMany: { readonly filter: Filter<T> } & BulkTarget };
-type BulkTarget = Pick<Targeted, 'collation' | 'hint'>;
-type BulkReplace = BulkTarget & Pick<UpdateOneOptions, 'upsert' | 'sort'>;
-type BulkUpdate = BulkReplace & Pick<UpdateOptions, 'arrayFilters'>;
-
-/** One operation of a bulk, made anew from the parts that are known. */
-function bulkOperation(guard: Guard, operation: unknown): AnyBulkWriteOperation {
-  if (typeof operation !== 'object' || operation === null) throw refused('an operation is a document');
-  const [entry, ...others] = Object.entries(operation);
-  if (entry === undefined || others.length > 0) throw refused('an operation has one name');
-  const [name, spec] = entry as [string, unknown];
-  if (typeof spec !== 'object' || spec === null) throw refused('an operation is a document');
-  const { document, filter, update, replacement, ...rest } = spec as Record<string, unknown>;
-  switch (name) {
-    case 'insertOne':
-      return { insertOne: { document: guard.document(document) } };
-    case 'updateOne':
-      return {
-        updateOne: {
-          ...guard.options(rest, OPTIONS.bulkUpdateOne),
-          filter: guard.filter(filter),
-          update: guard.update(update),
-        },
-      };
-    case 'updateMany':
-      return {
-        updateMany: {
-          ...guard.options(rest, OPTIONS.bulkUpdateMany),
-          filter: guard.filter(filter),
-          update: guard.update(update),
-        },
-      };
-    case 'replaceOne':
-      return {
-        replaceOne: {
-          ...guard.options(rest, OPTIONS.bulkReplaceOne),
-          filter: guard.filter(filter),
-          replacement: guard.replacement(replacement),
-        },
-      };
-    case 'deleteOne':
-      return { deleteOne: { ...guard.options(rest, OPTIONS.bulkDelete), filter: guard.filter(filter) } };
-    case 'deleteMany':
-      return { deleteMany: { ...guard.options(rest, OPTIONS.bulkDelete), filter: guard.filter(filter) } };
-    default:
-      throw refused('an operation that is not taken in a bulk');
-  }
-}
 
 function updateResult(result: UpdateResult): UpdateResult {
   const { matchedCount, modifiedCount, upsertedCount, upsertedId } = result;

@@ -172,6 +172,8 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
   }
 }
 
+Object.freeze(ScopedCursor.prototype);
+
 /** One that was closed under its reader looks to the driver as if it had come to its end. */
 function refuseHalf(cursor: AbstractCursor<Document>): void {
   if (cursor.killed) throw new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' });
