@@ -7,6 +7,7 @@ import { type Collection, type Db, MongoClient, MongoNetworkError, MongoServerEr
 import type { TenantId } from '../../domain/ids.js';
 import { mongoDatabaseName, mongoUserName } from '../../domain/names.js';
 import type { TenantCredential, TenantCredentials } from '../context/cell-servers.js';
+import { type FindOne, findOneThrough } from './find-one.js';
 
 export interface LoginOptions {
   /** Without credentials. */
@@ -25,6 +26,7 @@ export interface Login {
   /** Of the password that it logged in with. */
   readonly version: number;
   collection(name: string): Collection;
+  readonly findOne: FindOne;
   /** Connections of its pool, those that are being opened included. */
   connections(): number;
   /** Opens all connections of its pool, so that none must be opened, with a password that may be old, later. */
@@ -118,6 +120,7 @@ function loginOf(options: LoginOptions, tenantId: TenantId, { password, version 
       collections.set(name, collection);
       return collection;
     },
+    findOne: findOneThrough(client, db),
     connections: () => open,
     async fill() {
       // Side by side, so that each needs a connection of its own; the first may be back before the last is asked for.

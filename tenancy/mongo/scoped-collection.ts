@@ -28,6 +28,7 @@ import type { DocumentId, NewDocument } from './document-types.js';
 import { FindCursor } from './find-cursor.js';
 import type { Guard } from './guard.js';
 import { writes } from './guard.js';
+import type { Login } from './login.js';
 import { NOT_INHERITED, OPTIONS, type OptionTable } from './options.js';
 import { elementsOf } from './read-once.js';
 import { refused } from './refused.js';
@@ -44,7 +45,7 @@ export interface CollectionParts {
   readonly loginPatienceMs: number;
 }
 
-type Work<R> = (collection: Collection, options: Document) => Promise<R>;
+type Work<R> = (collection: Collection, options: Document, login: Login) => Promise<R>;
 
 export class ScopedCollection<T extends Document = Document> {
   readonly #name: string;
@@ -58,10 +59,11 @@ export class ScopedCollection<T extends Document = Document> {
 
   async findOne(filter: Filter<T>, options?: FindOneOptions): Promise<T | null> {
     const read = this.#parts.guard.filter(filter);
-    return this.#read(OPTIONS.findOne, options, async (collection, sent) => {
-      const found = await collection.findOne(read, sent);
-      return found as unknown as T | null;
-    });
+    return await this.#read(
+      OPTIONS.findOne,
+      options,
+      (collection, sent, login) => login.findOne(collection, read, sent) as Promise<T | null>,
+    );
   }
 
   find(filter: Filter<T> = {}, options?: FindOptions): FindCursor<T> {
@@ -230,9 +232,9 @@ export class ScopedCollection<T extends Document = Document> {
 
   #run<R>(table: OptionTable, options: object | undefined, write: boolean, work: Work<R>): Promise<R> {
     const [statement, sent] = this.#statement(table, options, write);
-    return this.#parts.runner.run(statement, (collection, session) =>
+    return this.#parts.runner.run(statement, (collection, session, login) =>
       // Of writes the driver takes no signal: their caller is free at once all the same.
-      work(collection, inSession(sent, session, write ? undefined : statement.signal)),
+      work(collection, inSession(sent, session, write ? undefined : statement.signal), login),
     );
   }
 

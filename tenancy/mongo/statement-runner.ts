@@ -7,7 +7,7 @@ import { isSystemError } from '../../domain/system-error.js';
 import { type AccessMode, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
 import { storeError } from '../store-error.js';
 import type { ClientPool, Lease } from './client-pool.js';
-import { createRetries, isLoginRefused } from './login.js';
+import { createRetries, isLoginRefused, type Login } from './login.js';
 
 export interface Statement {
   readonly collection: string;
@@ -19,7 +19,7 @@ export interface Statement {
 export interface StatementRunner {
   run<T>(
     statement: Statement,
-    work: (collection: Collection, session: ClientSession | undefined) => Promise<T>,
+    work: (collection: Collection, session: ClientSession | undefined, login: Login) => Promise<T>,
   ): Promise<T>;
   /** For a cursor, which goes on after `work`. In a transaction the lease is the transaction's and releasing it does nothing. */
   begin<T>(
@@ -45,14 +45,20 @@ export function createRunner(
 ): StatementRunner {
   const failure = (statement: Statement, error: unknown): Promise<unknown> =>
     explain(context, askAccess, statement, error);
-  const begin: StatementRunner['begin'] = async (statement, work) => {
+  const onLease = async <T>(
+    statement: Statement,
+    work: (lease: Lease) => Promise<T>,
+    ends: 'with the work' | 'later',
+  ): Promise<T> => {
     refuseOtherTenants(context.tenantId);
     refuseWrites(context, statement);
     for (let isSentAgain: ReturnType<typeof createRetries> | undefined; ; ) {
       const leased = pool.lease(context.tenantId, statement.signal);
       const lease = 'login' in leased ? leased : await leased.catch((error: unknown) => rethrow(error));
       try {
-        return await work(lease, undefined);
+        const result = await work(lease);
+        if (ends === 'with the work') lease.release();
+        return result;
       } catch (error) {
         if (isLoginRefused(error)) lease.refuse();
         // Where the caller has gone the statement may still be under way: it releases its lease itself.
@@ -68,12 +74,17 @@ export function createRunner(
     }
   };
   return {
-    begin,
+    begin: (statement, work) => onLease(statement, (lease) => work(lease, undefined), 'later'),
     failure,
     refuseOthers: () => refuseOtherTenants(context.tenantId),
     run: (statement, work) =>
-      begin(statement, (lease) =>
-        untilAborted(work(lease.login.collection(statement.collection), undefined), lease, statement.signal),
+      onLease(
+        statement,
+        (lease) => {
+          const working = work(lease.login.collection(statement.collection), undefined, lease.login);
+          return statement.signal === undefined ? working : untilAborted(working, lease, statement.signal);
+        },
+        'with the work',
       ),
   };
 }
@@ -85,6 +96,12 @@ export function createSessionRunner(
   context: TenantContext,
   isOpen: () => boolean,
 ): StatementRunner {
+  const kept: Lease = {
+    login: lease.login,
+    hold: () => undefined,
+    refuse: () => lease.refuse(),
+    release: () => undefined,
+  };
   const begin: StatementRunner['begin'] = async (statement, work) => {
     refuseOtherTenants(context.tenantId);
     refuseWrites(context, statement);
@@ -92,7 +109,7 @@ export function createSessionRunner(
       throw new TenantryError('STORE_REFUSED', { store: 'MongoDB', reason: 'the transaction has ended' });
     statement.signal?.throwIfAborted();
     try {
-      return await work({ ...lease, hold: () => undefined, release: () => undefined }, session);
+      return await work(kept, session);
     } catch (error) {
       throw statement.signal?.aborted === true ? statement.signal.reason : mapped(error);
     }
@@ -103,7 +120,7 @@ export function createSessionRunner(
     failure: async (statement, error) =>
       statement.signal?.aborted === true ? statement.signal.reason : mapped(error),
     run: (statement, work) =>
-      begin(statement, () => work(lease.login.collection(statement.collection), session)),
+      begin(statement, () => work(lease.login.collection(statement.collection), session, lease.login)),
   };
 }
 
@@ -117,9 +134,8 @@ function refuseWrites(context: TenantContext, { write }: Statement): void {
  * The caller is free at once; the lease ends when the statement has, so that its client is not closed under it. Of a
  * write that was given up nobody knows whether it happened.
  */
-async function untilAborted<T>(work: Promise<T>, lease: Lease, signal: AbortSignal | undefined): Promise<T> {
+async function untilAborted<T>(work: Promise<T>, lease: Lease, signal: AbortSignal): Promise<T> {
   const ending = work.finally(() => lease.release());
-  if (signal === undefined) return ending;
   let onAbort = (): void => undefined;
   const aborted = new Promise<never>((_, reject) => {
     onAbort = () => reject(signal.reason as Error);

@@ -3,8 +3,12 @@ import { Long, ObjectId, UUID } from 'mongodb';
 import type { TenantId } from '../../../domain/ids.js';
 import { mongoDatabaseName, MONGO_ROLE } from '../../../domain/names.js';
 import { TenantryError } from '../../../domain/errors.js';
+import { mongoUrlWithoutCredentials } from '../../../tenancy/cell-connections.js';
+import type { FindOneOptions } from '../../../tenancy/mongo/call-types.js';
 import type { ScopedMongo, ScopedMongoPool } from '../../../tenancy/mongo/scoped.js';
 import { collectionLayouts, tenantPrivileges } from '../../../tenancy/mongo/layout.js';
+import { openLink } from '../../support/link.js';
+import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
 import supportDesk from '../../../manifest/support-desk.js';
 import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
@@ -66,6 +70,44 @@ describe('a collection', () => {
     expect(await transcripts.findOneAndDelete({ text: 'I' })).toMatchObject({ text: 'I' });
     expect(await transcripts.deleteOne({ text: 'SECOND' })).toEqual({ deletedCount: 1 });
     expect(await transcripts.deleteMany({})).toEqual({ deletedCount: 1 });
+  });
+
+  it('finds one by each of its options, alone and together', async () => {
+    const transcripts = mongoOf(7).collection('transcripts');
+    await transcripts.insertMany(
+      ['b', 'A', 'c'].map((text, i) => ({ ...transcript(text), createdAt: new Date(i) })),
+    );
+    const text = { _id: 0, text: 1 };
+    const found = (options: FindOneOptions, filter = {}) => transcripts.findOne(filter, options);
+    expect(await found({ projection: text })).toEqual({ text: 'b' });
+    expect(await found({ projection: text, skip: 1 })).toEqual({ text: 'A' });
+    expect(await found({ projection: text, sort: { createdAt: -1 } })).toEqual({ text: 'c' });
+    expect(await found({ projection: text, sort: { text: 'asc' }, skip: 2, comment: 'last' })).toEqual({
+      text: 'c',
+    });
+    expect(await found({ projection: text, hint: '_id_' }, { text: 'A' })).toEqual({ text: 'A' });
+    const insensitive = { locale: 'en', strength: 2 };
+    expect(await found({ projection: text, collation: insensitive }, { text: 'B' })).toEqual({ text: 'b' });
+    const wanted = { $expr: { $eq: ['$text', '$$wanted'] } };
+    expect(await found({ projection: text, let: { wanted: 'c' } }, wanted)).toEqual({ text: 'c' });
+    expect(await found({ maxTimeMS: 5_000, allowDiskUse: true, skip: 3 })).toBeNull();
+    expect(await found({ projection: text, signal: new AbortController().signal })).toEqual({ text: 'b' });
+    await transcripts.deleteMany({});
+  });
+
+  it('finds one again, as the driver would, when its connection is lost on the way', async () => {
+    const link = await openLink(testStack().mongoUrl);
+    const through = tenants.open({ servers: { mongoUrl: mongoUrlWithoutCredentials(link.url) } });
+    try {
+      const transcripts = through.forTenant(contextOf(ids[8] as TenantId)).collection('transcripts');
+      const { insertedId } = await transcripts.insertOne(transcript());
+      const asked = Array.from({ length: 4 }, () => transcripts.findOne({ _id: insertedId }));
+      link.cut();
+      for (const found of await Promise.all(asked)) expect(found).toMatchObject({ _id: insertedId });
+    } finally {
+      await through.close(1_000);
+      await link.close();
+    }
   });
 
   it('writes in bulk, to itself', async () => {
