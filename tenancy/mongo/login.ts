@@ -120,7 +120,7 @@ function loginOf(options: LoginOptions, tenantId: TenantId, { password, version 
       collections.set(name, collection);
       return collection;
     },
-    findOne: findOneThrough(client, db),
+    findOne: findOneThrough(client, db, poolSize),
     connections: () => open,
     async fill() {
       // Side by side, so that each needs a connection of its own; the first may be back before the last is asked for.
