@@ -74,6 +74,8 @@ export class Transaction {
       ]);
       return transaction;
     } catch (error) {
+      // It may have begun and then failed, and that answer may still be under way.
+      connection.destroy();
       transaction.#end();
       throw error;
     }

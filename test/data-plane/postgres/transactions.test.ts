@@ -85,6 +85,21 @@ it('that swallowed a failed statement does not pass for committed', async () => 
   expect(await ids(scoped)).toEqual([1]);
 });
 
+it('that could not begin leaves nothing to whoever has its connection next', async () => {
+  const pool = cell.pool({ interactive: 1 });
+  const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
+  const codes = new Set<string>();
+  // Many: whether the server's error comes alone or with what is behind it, the network decides.
+  for (let i = 0; i < 50; i++) {
+    const [failed, next] = await Promise.all([
+      codeOf(a.transaction(ids, { timeoutMs: -1 })),
+      codeOf(b.transaction(ids)),
+    ]);
+    codes.add(`${failed}, then ${next}`);
+  }
+  expect([...codes]).toEqual(['22023, then nothing']);
+});
+
 it('goes on behind a savepoint that it rolls back to', async () => {
   const scoped = cell.scoped(acme);
   await scoped.transaction(async (tx) => {
