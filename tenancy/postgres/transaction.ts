@@ -147,19 +147,32 @@ export class Transaction {
   }
 }
 
-/** A server that has not answered some time after it should have given up counts as gone. */
+/**
+ * A server that has not answered some time after it should have given up counts as gone. The time of a statement begins
+ * when those before it on the connection are done.
+ */
 export async function withinGrace<T>(
   connection: Connection,
   timeoutMs: number,
   work: () => Promise<T>,
 ): Promise<T> {
-  const timer = timeoutMs > 0 ? setTimeout(() => connection.destroy(), timeoutMs + GRACE_MS) : undefined;
+  if (timeoutMs <= 0) return work();
+  const limitMs = timeoutMs + GRACE_MS;
+  const watch = (): void => {
+    const left = limitMs - connection.headAge(performance.now());
+    if (left <= 0) connection.destroy();
+    else timer = setTimeout(watch, Math.min(left, LONGEST_TIMER_MS));
+  };
+  let timer = setTimeout(watch, Math.min(limitMs, LONGEST_TIMER_MS));
   try {
     return await work();
   } finally {
     clearTimeout(timer);
   }
 }
+
+/** A longer one would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * `work`, or the signal's reason as soon as it is aborted and `cancel` could still cancel it; the work's own end is

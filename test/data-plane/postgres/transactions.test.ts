@@ -100,6 +100,14 @@ it('that could not begin leaves nothing to whoever has its connection next', asy
   expect([...codes]).toEqual(['22023, then nothing']);
 });
 
+it('lets statements that were sent at once each have its time', async () => {
+  const scoped = cell.scoped(acme, { statementTimeoutMs: 1_000 });
+  const slept = scoped.transaction((tx) =>
+    Promise.all(Array.from({ length: 4 }, () => tx.query('SELECT pg_sleep(0.9)'))),
+  );
+  expect(await slept).toHaveLength(4);
+});
+
 it('goes on behind a savepoint that it rolls back to', async () => {
   const scoped = cell.scoped(acme);
   await scoped.transaction(async (tx) => {
