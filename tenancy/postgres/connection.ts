@@ -7,15 +7,7 @@ import pg from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import { SQLSTATE } from './context-sql.js';
 import { type Prepared, PreparedStatements } from './prepared.js';
-import {
-  type Parameter,
-  preparedGroup,
-  runBytes,
-  toParameter,
-  type Wire,
-  wireOf,
-  WireQuery,
-} from './wire.js';
+import { type Parameter, preparedGroup, runBytes, type Wire, wireOf, WireQuery } from './wire.js';
 
 export interface ConnectionOptions {
   readonly url: string;
@@ -27,10 +19,10 @@ export interface ConnectionOptions {
   readonly connectTimeoutMs: number;
 }
 
-/** A statement of the product's. */
+/** A statement of the product's, as it is sent. */
 export interface Statement {
   readonly text: string;
-  readonly values?: readonly unknown[] | undefined;
+  readonly values?: readonly Parameter[] | undefined;
   readonly rowMode?: 'array' | undefined;
   readonly types?: pg.CustomTypesConfig | undefined;
 }
@@ -134,9 +126,8 @@ export class Connection {
   run(ahead: readonly Ahead[], statement?: Statement, whole = false): Promise<pg.QueryResult> {
     return new Promise((resolve, reject) => {
       const bytes = ahead.map((step) => this.#bytesOf(whole ? { ...step, constant: false } : step));
-      const values = statement?.values?.map(toParameter) ?? [];
       const cache = whole ? undefined : this.#prepared;
-      const group = new Group(this.#out, bytes, statement, values, cache, (error, result) => {
+      const group = new Group(this.#out, bytes, statement, cache, (error, result) => {
         const at = this.#sent.indexOf(group);
         if (at >= 0) this.#sent.splice(at, 1);
         this.#headSince = performance.now();
@@ -229,7 +220,6 @@ class Group extends WireQuery {
     out: Out,
     bytes: readonly Buffer[],
     statement: Statement | undefined,
-    values: readonly Parameter[],
     cache: PreparedStatements | undefined,
     callback: (error: Error | null | undefined, result: pg.QueryResult) => void,
   ) {
@@ -243,7 +233,7 @@ class Group extends WireQuery {
     this.#out = out;
     this.#bytes = bytes;
     this.#statement = statement;
-    this.#values = values;
+    this.#values = statement?.values ?? [];
     this.#cache = cache;
     this.#ahead = bytes.length;
   }

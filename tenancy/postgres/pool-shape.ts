@@ -166,11 +166,11 @@ function argumentsOf(args: readonly unknown[]): {
   const callback = args.find((arg) => typeof arg === 'function') as Callback<QueryResult> | undefined;
   const [first, second] = args;
   const given = typeof first === 'string' ? { text: first } : first;
-  if (typeof given !== 'object' || given === null || !('text' in given) || typeof given.text !== 'string')
-    throw refused('it is not text with values');
+  if (typeof given !== 'object' || given === null) throw refused('it is not text with values');
   // A cursor or a stream keeps a portal open and writes to the connection by itself.
   if ('submit' in given) throw refused('cursors and streams of pg are not supported');
   const { text, values, rowMode, types, signal, timeoutMs, dedicated } = given as ScopedQueryConfig;
+  if (typeof text !== 'string') throw refused('it is not text with values');
   const config = {
     text,
     values: Array.isArray(second) ? (second as readonly unknown[]) : values,

@@ -5,9 +5,10 @@
 import type { CustomTypesConfig, Pool, QueryResult, QueryResultRow } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
-import { refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
-import { type Ahead, Connection, type ConnectionOptions, type Statement } from './connection.js';
+import { outsideTenants, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
+import { type Ahead, Connection, type ConnectionOptions } from './connection.js';
 import { ENTER, ENTER_WITH_TOKEN } from './context-sql.js';
+import { statementOf } from './given.js';
 import { InteractivePool } from './interactive.js';
 import { Lanes } from './lanes.js';
 import { TenantPool } from './pool-shape.js';
@@ -65,6 +66,7 @@ export interface ScopedQueryConfig extends StatementOptions {
   readonly text: string;
   readonly values?: readonly unknown[] | undefined;
   readonly rowMode?: 'array' | undefined;
+  /** Called when the answer is there, as no tenant. */
   readonly types?: CustomTypesConfig | undefined;
   /** On a connection of its own: for what is slow or returns much, which would hold up others' statements. */
   readonly dedicated?: boolean | undefined;
@@ -106,8 +108,11 @@ export function createScopedPostgres(options: ScopedPostgresOptions): ScopedPost
     preparedPerConnection: options.preparedPerConnection ?? 128,
     connectTimeoutMs: acquireTimeoutMs,
   };
+  // What a connection hears, it hears as no tenant, not as whoever was the first to need one.
   const open = (): Promise<Connection> =>
-    Connection.open(connection, [options.hardened === undefined ? ENTER : ENTER_WITH_TOKEN]);
+    outsideTenants(() =>
+      Connection.open(connection, [options.hardened === undefined ? ENTER : ENTER_WITH_TOKEN]),
+    );
   const lanes = new Lanes(open, {
     connections: options.connections ?? 4,
     maxInFlight: options.maxInFlight ?? (connection.prepare ? 64 : 1),
@@ -170,16 +175,17 @@ class ScopedToTenant implements ScopedPostgres {
   ): Promise<QueryResult<R>> {
     refuseOtherTenants(this.#tenantId);
     const config = configOf(textOrConfig, values);
-    admitStatement(config.text, 'alone');
+    const statement = statementOf(config);
+    admitStatement(statement.text, 'alone');
     const { statementTimeoutMs, lanes } = this.#shared;
     const { signal, dedicated, timeoutMs = statementTimeoutMs } = config;
     const ahead = [this.#enter({ statementMs: timeoutMs })];
     const send = async (connection: Connection): Promise<QueryResult> => {
       try {
-        return await connection.run(ahead, config);
+        return await connection.run(ahead, statement);
       } catch (error) {
         // It did not run, and is sent whole this time.
-        if (isStalePlan(error)) return connection.run(ahead, config, true);
+        if (isStalePlan(error)) return connection.run(ahead, statement, true);
         throw error;
       }
     };
@@ -298,8 +304,10 @@ type EnterAs = (tenant: TenantId, timeouts: Parameters<Enter>[0]) => Ahead;
 
 const msText = (ms: number | undefined): string | null => (ms === undefined ? null : String(Math.ceil(ms)));
 
-type Config = ScopedQueryConfig & Statement;
-const configOf = (textOrConfig: string | ScopedQueryConfig, values?: readonly unknown[]): Config =>
+const configOf = (
+  textOrConfig: string | ScopedQueryConfig,
+  values?: readonly unknown[],
+): ScopedQueryConfig =>
   typeof textOrConfig === 'string'
     ? { text: textOrConfig, values }
     : values === undefined

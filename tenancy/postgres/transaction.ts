@@ -5,6 +5,7 @@
 import type { QueryResult, QueryResultRow } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { Ahead, Connection, Statement } from './connection.js';
+import { type Given, statementOf } from './given.js';
 import type { InteractivePool } from './interactive.js';
 import { admitStatement, isRollback } from './statement.js';
 
@@ -87,9 +88,10 @@ export class Transaction {
 
   /** @throws TenantryError STATEMENT_REFUSED, STORE_UNAVAILABLE; pg.DatabaseError; the signal's reason */
   async query<R extends QueryResultRow = QueryResultRow>(
-    statement: Statement,
+    given: Given,
     { signal, timeoutMs = this.#defaultMs }: StatementOptions = {},
   ): Promise<QueryResult<R>> {
+    const statement = statementOf(given);
     if (this.#over) throw ended();
     admitStatement(statement.text, 'in transaction');
     if (signal?.aborted === true) throw signal.reason;

@@ -2,6 +2,7 @@
  * The few messages of PostgreSQL's protocol (version 3, "Message Formats") that go ahead of a caller's statement, and
  * what of node-postgres' insides they rest on: the insides are not in its types, so they are declared here, once.
  */
+import { isUint8Array } from 'node:util/types';
 import pg from 'pg';
 
 export type Parameter = string | Buffer | null;
@@ -49,9 +50,17 @@ export const WireQuery = pg.Query as unknown as new (
 
 export const wireOf = (client: pg.Client): Wire => client.connection as unknown as Wire;
 
-/** node-postgres' own way to turn a JavaScript value into a parameter. */
-export const toParameter = (value: unknown): Parameter =>
-  (pg as unknown as { utils: { prepareValue(value: unknown): Parameter } }).utils.prepareValue(value);
+/**
+ * node-postgres' own way to turn a JavaScript value into a parameter. Undefined, such as the JSON of what has none, is
+ * null; what only calls itself a Buffer is none.
+ */
+export function toParameter(value: unknown): Parameter {
+  const { prepareValue } = (pg as unknown as { utils: { prepareValue(value: unknown): unknown } }).utils;
+  const parameter = prepareValue(value) ?? null;
+  if (parameter === null || typeof parameter === 'string') return parameter;
+  if (isUint8Array(parameter)) return parameter as Buffer;
+  throw new TypeError('a value became neither text nor bytes');
+}
 
 /**
  * Parse, Bind, Execute of a statement whose rows nobody wants; `name` of a prepared one leaves the Parse out. One buffer,
@@ -128,10 +137,10 @@ export function preparedGroup(ahead: readonly Buffer[], name: string, values: re
   at = bytes.writeUInt8(0, at);
   at += bytes.write(name, at);
   at = bytes.writeUInt8(0, at);
-  at = bytes.writeInt16BE(values.length, at);
+  at = bytes.writeUInt16BE(values.length, at);
   // Text or, of a Buffer, binary.
   for (const value of values) at = bytes.writeInt16BE(Buffer.isBuffer(value) ? 1 : 0, at);
-  at = bytes.writeInt16BE(values.length, at);
+  at = bytes.writeUInt16BE(values.length, at);
   for (const [index, value] of values.entries()) {
     at = bytes.writeInt32BE(lengths[index] ?? -1, at);
     if (value !== null) at += typeof value === 'string' ? bytes.write(value, at) : value.copy(bytes, at);

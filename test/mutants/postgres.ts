@@ -170,9 +170,9 @@ const ENTER_MUTANTS: readonly Mutant[] = [
   {
     name: 'PostgreSQL: a statement goes out without its tenant',
     file: 'tenancy/postgres/scoped.ts',
-    find: 'connection.run(ahead, config)',
+    find: 'connection.run(ahead, statement)',
     times: 1,
-    replace: 'connection.run(ahead.slice(ahead.length), config)',
+    replace: 'connection.run(ahead.slice(ahead.length), statement)',
     tests: [...SCOPED, ...LEAKS],
   },
   {

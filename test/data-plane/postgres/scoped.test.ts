@@ -1,6 +1,7 @@
 /** The scoped client against a real server: what comes back, what fails and how, and that failing stays with who failed. */
 import pg from 'pg';
 import type { TenantId } from '../../../domain/ids.js';
+import { enterTenant, findCurrentTenant, type Tenant } from '../../../tenancy/context/tenant-context.js';
 import type { ScopedPostgres } from '../../../tenancy/postgres/scoped.js';
 import { until } from '../../support/until.js';
 import { codeOf, isRunning, openCell, type TestCell } from './support.js';
@@ -54,6 +55,76 @@ describe('a statement', () => {
     const types = { getTypeParser: () => (value: string) => `<${value}>` } as unknown as pg.CustomTypesConfig;
     const { rows } = await scoped.query({ text: 'SELECT $1::int, 2', values: [1], rowMode: 'array', types });
     expect(rows).toEqual([['<1>', '<2>']]);
+  });
+
+  it('becomes what is sent as its caller and at once, though it may be sent by whoever makes room', async () => {
+    const pool = cell.pool({ connections: 1, maxInFlight: 1 });
+    const current = (): string => findCurrentTenant()?.tenantId ?? 'nobody';
+    const types = { getTypeParser: () => (value: string) => `${value}, heard as ${current()}` };
+    const made = [acme, initech, acme, initech].map((tenantId) =>
+      enterTenant({ tenantId } as Tenant, () =>
+        pool.forTenant({ tenantId }).query({
+          text: 'SELECT $1::text AS value',
+          values: [{ toPostgres: () => `made as ${current()}` }],
+          types: types as unknown as pg.CustomTypesConfig,
+        }),
+      ),
+    );
+    expect((await Promise.all(made)).map(({ rows }) => rows[0]?.['value'])).toEqual(
+      [acme, initech, acme, initech].map((tenantId) => `made as ${tenantId}, heard as nobody`),
+    );
+  });
+
+  it('is read once: what it was when it was admitted is what is sent', async () => {
+    const scoped = cell.scoped(acme, { connections: 1 });
+    for (const on of [scoped, { query: (config: object) => scoped.pool.query(config as pg.QueryConfig) }]) {
+      const texts = ['SELECT 1', `SET work_mem = '64kB'`, `SET work_mem = '64kB'`];
+      await codeOf(
+        on.query({
+          get text() {
+            return texts.shift() ?? '';
+          },
+        }),
+      );
+    }
+    const { rows } = await scoped.query(`SELECT current_setting('work_mem') AS work_mem`);
+    expect(rows).not.toEqual([{ work_mem: '64kB' }]);
+  });
+
+  it('may have as many values as the protocol counts, prepared or not, and no more', async () => {
+    const scoped = cell.scoped(acme, { connections: 1 });
+    const values = Array.from({ length: 65_535 }, (_, i) => i);
+    const text = `SELECT count(*)::int AS count FROM (VALUES ${values.map((i) => `($${i + 1}::int)`).join()}) AS v`;
+    for (let i = 0; i < 3; i++) expect((await scoped.query(text, values)).rows).toEqual([{ count: 65_535 }]);
+    expect(await codeOf(scoped.query(text, [...values, 1]))).toBe('STATEMENT_REFUSED');
+  });
+
+  it('whose values are no parameters fails before anything of it is sent', async () => {
+    const pool = cell.pool({ connections: 1 });
+    const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
+    const pid = await backendOf(b);
+    const noBuffer: unknown = Object.defineProperty(Object.create(Buffer.prototype), 'length', { value: 5 });
+    for (let i = 0; i < 3; i++) {
+      const [failed, before, behind] = await Promise.allSettled([
+        a.query('SELECT $1::text', [noBuffer]),
+        labels(b),
+        backendOf(b),
+      ]);
+      expect(failed.status).toBe('rejected');
+      expect([before, behind]).toMatchObject([{ value: [initech] }, { value: pid }]);
+    }
+  });
+
+  it('that the server would not read for its length is refused, and costs nobody the connection', async () => {
+    const pool = cell.pool({ connections: 1 });
+    const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
+    // Pages that nobody touches are none.
+    const much = Buffer.alloc(400_000_000);
+    const together = Promise.all([
+      codeOf(a.query('SELECT length($1) + length($2) + length($3)', [much, much, much])),
+      labels(b),
+    ]);
+    expect(await together).toEqual(['STATEMENT_REFUSED', [initech]]);
   });
 
   it('counts the rows it wrote and returns those it was asked for', async () => {

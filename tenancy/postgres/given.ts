@@ -1,0 +1,46 @@
+/**
+ * A statement as a caller hands it over, made into what is sent. Here and at once: it may then wait for a connection and
+ * be sent by whoever makes room, who is another tenant as a rule. So what a value does to become a parameter
+ * (`toPostgres`, `toJSON`), it does as its caller, and nothing of the caller's is asked again later.
+ */
+import type { CustomTypesConfig } from 'pg';
+import { TenantryError } from '../../domain/errors.js';
+import type { Statement } from './connection.js';
+import { type Parameter, toParameter } from './wire.js';
+
+export interface Given {
+  readonly text: string;
+  readonly values?: readonly unknown[] | undefined;
+  readonly rowMode?: 'array' | undefined;
+  readonly types?: CustomTypesConfig | undefined;
+}
+
+/** The protocol counts them in 16 bits. */
+const MOST_VALUES = 65_535;
+/**
+ * Bytes of a message that the server reads, less what is in it beside text and values. A longer one it does not refuse:
+ * it drops the connection, and with it what others have under way there.
+ */
+const LONGEST = 2 ** 30 - 2 ** 20;
+
+/** @throws TenantryError STATEMENT_REFUSED, and what a value throws on its way to a parameter */
+export function statementOf({ text, values = [], rowMode, types }: Given): Statement {
+  if (typeof text !== 'string' || !Array.isArray(values)) throw refused('it is not text with values');
+  if (values.length > MOST_VALUES) throw refused(`it has more than ${MOST_VALUES} values`);
+  const parameters: Parameter[] = [];
+  // Not by a method of theirs; and what is missing between them is null.
+  for (const value of values) parameters.push(toParameter(value));
+  if (isTooLong(text, parameters)) throw refused('it is longer than the server reads');
+  return { text, values: parameters, rowMode, types };
+}
+
+function isTooLong(text: string, parameters: readonly Parameter[]): boolean {
+  let units = text.length;
+  for (const parameter of parameters) units += parameter?.length ?? 0;
+  // UTF-8 has three bytes at most for each unit of UTF-16; counting them is left to where it could matter.
+  if (units * 3 <= LONGEST) return false;
+  return [text, ...parameters].reduce((sum, part) => sum + Buffer.byteLength(part ?? ''), 0) > LONGEST;
+}
+
+const refused = (reason: string): TenantryError =>
+  new TenantryError('STATEMENT_REFUSED', { store: 'PostgreSQL', reason });
