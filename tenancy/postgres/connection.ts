@@ -7,7 +7,15 @@ import pg from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import { SQLSTATE } from './context-sql.js';
 import { type Prepared, PreparedStatements } from './prepared.js';
-import { type Parameter, preparedGroup, runBytes, type Wire, wireOf, WireQuery } from './wire.js';
+import {
+  type Parameter,
+  guardReading,
+  preparedGroup,
+  runBytes,
+  type Wire,
+  wireOf,
+  WireQuery,
+} from './wire.js';
 
 export interface ConnectionOptions {
   readonly url: string;
@@ -88,6 +96,7 @@ export class Connection {
     const connection = new Connection(client, options);
     try {
       await client.connect();
+      guardReading(connection.#wire, (error) => connection.#unreadable(error));
       if (options.prepare) for (const text of constants) await connection.#prepareConstant(text);
     } catch (error) {
       connection.destroy();
@@ -187,6 +196,17 @@ export class Connection {
     return bytes;
   }
 
+  /** The answer that is just being read. Those behind it are lost with the connection. */
+  #unreadable(cause: unknown): void {
+    const refused = new TenantryError(
+      'STORE_REFUSED',
+      { store: 'PostgreSQL', reason: 'its answer cannot be read' },
+      { cause },
+    );
+    this.#sent[0]?.handleError(refused, this.#wire);
+    this.destroy();
+  }
+
   async #prepareConstant(text: string): Promise<void> {
     const name = `tenantry_${this.#constants.size}`;
     await new Promise<void>((resolve, reject) => {
@@ -272,6 +292,15 @@ class Group extends WireQuery {
   /** ParseComplete has come. What goes ahead may have had its own, without a name. */
   parsed(): void {
     if (this.#ahead === 0 && this.prepared !== undefined) this.prepared.state = 'ready';
+  }
+
+  /** What the caller's own `types` throw is this statement's failure, and nobody else's. */
+  override handleRowDescription(message: unknown): void {
+    try {
+      super.handleRowDescription(message);
+    } catch (error) {
+      this._canceledDueToError = error;
+    }
   }
 
   override handleDataRow(message: unknown): void {

@@ -14,6 +14,9 @@ export interface Wire {
     uncork(): void;
     write(bytes: Buffer): boolean;
     destroy(error?: Error): void;
+    listeners(event: 'data'): ((bytes: Buffer) => void)[];
+    on(event: 'data', read: (bytes: Buffer) => void): void;
+    off(event: 'data', read: (bytes: Buffer) => void): void;
     readonly writable: boolean;
   };
   parse(message: { text: string; name: string }): void;
@@ -29,6 +32,9 @@ export interface Wire {
 interface QueryInsides {
   requiresPreparation(): boolean;
   prepare(connection: Wire): void;
+  /** What the statement is rejected with when the server is done with it. */
+  _canceledDueToError: unknown;
+  handleRowDescription(message: unknown): void;
   handleDataRow(message: unknown): void;
   handleCommandComplete(message: unknown, connection: Wire): void;
   handleReadyForQuery(connection: Wire): void;
@@ -49,6 +55,23 @@ export const WireQuery = pg.Query as unknown as new (
 ) => QueryInsides;
 
 export const wireOf = (client: pg.Client): Wire => client.connection as unknown as Wire;
+
+/**
+ * What node-postgres throws while it reads, as of a value that is longer than a string can be, would be nobody's and end
+ * the process. `failed` is told instead; of what is behind it on the connection nothing can be understood.
+ */
+export function guardReading({ stream }: Wire, failed: (error: unknown) => void): void {
+  for (const read of stream.listeners('data')) {
+    stream.off('data', read);
+    stream.on('data', (bytes) => {
+      try {
+        read(bytes);
+      } catch (error) {
+        failed(error);
+      }
+    });
+  }
+}
 
 /**
  * node-postgres' own way to turn a JavaScript value into a parameter. Undefined, such as the JSON of what has none, is

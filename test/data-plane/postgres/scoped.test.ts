@@ -127,6 +127,30 @@ describe('a statement', () => {
     expect(await together).toEqual(['STATEMENT_REFUSED', [initech]]);
   });
 
+  it('whose own types throw fails alone', async () => {
+    const pool = cell.pool({ connections: 1 });
+    const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
+    const pid = await backendOf(b);
+    const types = {} as pg.CustomTypesConfig;
+    const [failed, ...others] = await Promise.all([
+      a.query({ text: 'SELECT 1', types }).catch((error: unknown) => error),
+      labels(b),
+      backendOf(b),
+    ]);
+    expect(failed).toBeInstanceOf(TypeError);
+    expect(others).toEqual([[initech], pid]);
+  });
+
+  it('whose answer cannot be read costs its connection, and not the process', async () => {
+    const pool = cell.pool({ connections: 1, statementTimeoutMs: 60_000 });
+    const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
+    // Longer than a string of V8 can be.
+    const long = codeOf(a.query(`SELECT repeat('x', 540000000)`));
+    const behind = codeOf(labels(b));
+    expect([await long, await behind]).toEqual(['STORE_REFUSED', 'STORE_UNAVAILABLE']);
+    expect(await labels(b)).toEqual([initech]);
+  });
+
   it('counts the rows it wrote and returns those it was asked for', async () => {
     const scoped = cell.scoped(acme);
     expect(await scoped.query(insert, [acme, 2, 'two'])).toMatchObject({ command: 'INSERT', rowCount: 1 });
