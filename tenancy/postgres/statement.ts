@@ -1,12 +1,14 @@
 /**
  * Which statements may run on a connection that other tenants use next: those that read and write rows, by their first
  * word. Everything that ends or begins a transaction, changes the session or leaves something behind in it is not on
- * the list. The server takes one statement at a time (extended protocol), so the first word says what it is.
+ * the list. Nor is EXPLAIN, which tells of all tenants' rows (estimates, rows removed by the policies) and of statements
+ * that others have prepared; nor LOCK, which holds up all tenants. The server takes one statement at a time (extended
+ * protocol), so the first word says what it is.
  */
 import { TenantryError } from '../../domain/errors.js';
 
-const ROWS = new Set(['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'MERGE', 'WITH', 'VALUES', 'TABLE', 'EXPLAIN']);
-const IN_TRANSACTION = new Set(['SAVEPOINT', 'RELEASE', 'DECLARE', 'FETCH', 'MOVE', 'CLOSE', 'LOCK']);
+const ROWS = new Set(['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'MERGE', 'WITH', 'VALUES', 'TABLE']);
+const IN_TRANSACTION = new Set(['SAVEPOINT', 'RELEASE', 'DECLARE', 'FETCH', 'MOVE', 'CLOSE']);
 
 /** Words at the beginning that decide; the rest of a statement is not read. */
 const WORDS = /[A-Za-z_][A-Za-z0-9_$]*|\S/g;

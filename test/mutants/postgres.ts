@@ -200,7 +200,7 @@ const ENTER_MUTANTS: readonly Mutant[] = [
 ];
 
 const STATEMENT_MUTANTS: readonly Mutant[] = [
-  ...['SET', 'DO', 'LISTEN'].map(
+  ...['SET', 'DO', 'LISTEN', 'EXPLAIN'].map(
     (word): Mutant => ({
       name: `PostgreSQL: ${word} is sent`,
       file: 'tenancy/postgres/statement.ts',
@@ -215,6 +215,14 @@ const STATEMENT_MUTANTS: readonly Mutant[] = [
     find: "admitStatement(statement.text, 'in transaction');",
     replace: '',
     tests: at('transactions'),
+  },
+  {
+    name: 'PostgreSQL: a table is locked for all tenants',
+    file: 'tenancy/postgres/statement.ts',
+    find: "const IN_TRANSACTION = new Set(['SAVEPOINT',",
+    replace: "const IN_TRANSACTION = new Set(['LOCK', 'SAVEPOINT',",
+    tests: LEAKS,
+    named: 'one for all tenants',
   },
   {
     name: 'PostgreSQL: a cursor WITH HOLD is sent',

@@ -141,6 +141,27 @@ describe('what stays with a connection', () => {
   });
 });
 
+describe('what is one for all tenants', () => {
+  it('a plan is refused; the server would tell of the others’ rows and statements', async () => {
+    await refusedBeforeItIsSent(`EXPLAIN ${SELECT}`);
+    await refusedBeforeItIsSent(`EXPLAIN (ANALYZE, COSTS off) ${SELECT}`);
+    await refusedBeforeItIsSent('EXPLAIN EXECUTE t1');
+    await cell.admin.query('ANALYZE app.things');
+    await raw.query(`PREPARE others AS ${SELECT} WHERE label = 'a secret'`);
+    await raw.query('BEGIN');
+    await raw.query(ENTER, [acme]);
+    const told = async (text: string): Promise<string> => JSON.stringify((await raw.query(text)).rows);
+    expect(await told(`EXPLAIN ANALYZE ${SELECT} WHERE id = 1`)).toContain('Rows Removed by Filter: 1');
+    expect(await told('EXPLAIN EXECUTE others')).toContain('a secret');
+  });
+
+  it('a lock of a table is refused; the server would have every tenant wait for it', async () => {
+    await refusedBeforeItIsSent('LOCK TABLE app.things IN ACCESS EXCLUSIVE MODE');
+    await raw.query('BEGIN; LOCK TABLE app.things IN ACCESS EXCLUSIVE MODE');
+    expect(await codeOf(scoped.query({ text: SELECT, timeoutMs: 50 }))).toBe('57014');
+  });
+});
+
 describe('a context that changes in the middle of a query', () => {
   it.each([
     ['set_config', `SELECT set_config('app.tenant_id', $1, true), label FROM app.things`, '42501'],
