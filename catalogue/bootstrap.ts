@@ -86,14 +86,21 @@ export async function secureDatabase(
   });
 }
 
-/** The texts of statements, with the values in them: all tenants of a product share its role, and a connection. */
+/**
+ * The texts of statements, with the values in them, and the locks that are held, with the numbers that a product made of
+ * its values: all tenants of a product share its role, and a connection.
+ */
 const SEEN_BY_ALL = [
   'pg_catalog.pg_stat_get_activity(integer)',
   'pg_catalog.pg_stat_get_backend_activity(integer)',
   'pg_catalog.pg_prepared_statement()',
+  'pg_catalog.pg_lock_status()',
 ];
 
-/** Other statements of the same role, locks that stay with the session, and large objects, which have no policies. */
+/**
+ * Other statements of the same role, what stays with the session (locks, and which numbers `random()` will give), and
+ * large objects, which have no policies.
+ */
 const PAST_A_STATEMENT = [
   'pg_catalog.pg_cancel_backend(integer)',
   'pg_catalog.pg_terminate_backend(integer, bigint)',
@@ -103,12 +110,20 @@ const PAST_A_STATEMENT = [
       `pg_catalog.${name}(integer, integer)`,
     ]),
   ),
+  'pg_catalog.setseed(double precision)',
   'pg_catalog.lo_creat(integer)',
   'pg_catalog.lo_create(oid)',
   'pg_catalog.lo_from_bytea(oid, bytea)',
   'pg_catalog.lo_open(oid, integer)',
   'pg_catalog.lo_get(oid)',
   'pg_catalog.lo_get(oid, bigint, integer)',
+];
+
+/** Functions of the server that PUBLIC may call by default, and not where Tenantry is. */
+export const WITHDRAWN: readonly string[] = [
+  'pg_catalog.set_config(text, text, boolean)',
+  ...SEEN_BY_ALL,
+  ...PAST_A_STATEMENT,
 ];
 
 async function ensureRoles(client: pg.ClientBase, passwords: RolePasswords): Promise<void> {

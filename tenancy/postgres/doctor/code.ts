@@ -66,6 +66,8 @@ interface FunctionRow {
   readonly aggregate: boolean;
   readonly settings: readonly string[];
   readonly sets: boolean;
+  /** Known to change a setting of the session. */
+  readonly stays: boolean;
 }
 
 /** Those that the product's statements may call. */
@@ -79,7 +81,8 @@ const functionsOf = ({ ask }: Examination): Promise<FunctionRow[]> =>
             ARRAY(SELECT lower(split_part(s, '=', 1)) FROM unnest(p.proconfig) AS s
                    WHERE lower(split_part(s, '=', 1)) = ANY ($2) ORDER BY 1) AS settings,
             -- SET is anybody's to say, and what is said in a function no guard of statements reads.
-            p.prosrc ~* '\\mset\\s+((local|session)\\s+)?"?app"?\\s*\\.\\s*"?tenant_' AS sets
+            p.prosrc ~* '\\mset\\s+((local|session)\\s+)?"?app"?\\s*\\.\\s*"?tenant_' AS sets,
+            l.lanname = 'c' AND p.prosrc = 'set_limit' AS stays
        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner
        JOIN pg_language l ON l.oid = p.prolang
       WHERE ${USABLE_SCHEMA} AND NOT (n.nspname = 'tenantry' AND p.proname = ANY ($1))
@@ -128,6 +131,12 @@ function functionFindings(row: FunctionRow): Finding[] {
       finding(
         'function-keeps-the-tenant',
         `${object} has a SET of the tenant in its body: by calling it a statement becomes another tenant's.`,
+        withdraw,
+      ),
+    row.stays &&
+      finding(
+        'function-leaves-the-session',
+        `${object} changes a setting of the session, which another tenant's statements use next.`,
         withdraw,
       ),
   ].filter((found) => found !== false);

@@ -1,5 +1,5 @@
 /** What is beside the schemas: the database, the server's own functions and tables, ways to other servers, large objects. */
-import { ROLES } from '../../../catalogue/bootstrap.js';
+import { ROLES, WITHDRAWN } from '../../../catalogue/bootstrap.js';
 import {
   aclOf,
   type Check,
@@ -39,7 +39,7 @@ async function database({ ask }: Examination): Promise<Finding[]> {
   }));
 }
 
-/** Beyond what PostgreSQL itself grants; and set_config, by which a statement becomes another tenant's half-way. */
+/** Beyond what PostgreSQL itself grants; and what the bootstrap withdraws of that. */
 async function serverFunctions({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; grantees: string[] }>(
     `SELECT p.oid::regprocedure::text AS object,
@@ -48,15 +48,16 @@ async function serverFunctions({ ask }: Examination): Promise<Finding[]> {
        LEFT JOIN pg_init_privs i ON i.classoid = 'pg_proc'::regclass AND i.objoid = p.oid AND i.objsubid = 0,
             ${aclOf('p.proacl', 'f', 'p.proowner')} a
       WHERE n.nspname = 'pg_catalog' AND a.grantee IN ${REACHING} AND a.grantee <> p.proowner
-        AND (p.proname = 'set_config' OR i.initprivs IS NOT NULL AND NOT EXISTS (
+        AND (p.oid = ANY ($1::regprocedure[]::oid[]) OR i.initprivs IS NOT NULL AND NOT EXISTS (
           SELECT FROM aclexplode(i.initprivs) b WHERE b.grantee = a.grantee))
       GROUP BY p.oid ORDER BY 1`,
+    [WITHDRAWN],
   );
   return rows.map(({ object, grantees }) => ({
     kind: 'function',
     object: `pg_catalog.${object}`,
     invariant: 'server-function-out-of-reach',
-    detail: `${grantees.join(', ')} may call ${object}, by which a statement leaves its tenant or the database.`,
+    detail: `${grantees.join(', ')} may call ${object}, by which a statement leaves its tenant, its connection or the database.`,
     mend: `REVOKE EXECUTE ON FUNCTION pg_catalog.${object} FROM ${grantees.join(', ')} CASCADE;`,
   }));
 }

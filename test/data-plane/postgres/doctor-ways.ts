@@ -250,6 +250,11 @@ export const CODE: readonly Way[] = [
     'function app.set(text,text,boolean): function-of-a-trusted-language',
   ),
   way(
+    'a setting of the session that a function changes',
+    'CREATE EXTENSION pg_trgm SCHEMA app',
+    'function app.set_limit(real): function-leaves-the-session',
+  ),
+  way(
     'a function that is of another tenant while it runs',
     `CREATE FUNCTION app.as_other() RETURNS bigint LANGUAGE sql
        SET app.tenant_id = '00000000-0000-4000-8000-000000000001' AS 'SELECT count(*) FROM app.messages'`,
@@ -399,6 +404,16 @@ export const SYSTEM: readonly Way[] = [
     'set_config for the product',
     `GRANT EXECUTE ON FUNCTION set_config(text, text, boolean) TO ${ROLES.runtime}`,
     'function pg_catalog.set_config(text,text,boolean): server-function-out-of-reach',
+  ),
+  way(
+    'the statements of others for the product',
+    `GRANT EXECUTE ON FUNCTION pg_stat_get_activity(integer) TO ${ROLES.runtime}`,
+    'function pg_catalog.pg_stat_get_activity(integer): server-function-out-of-reach',
+  ),
+  way(
+    'locks that stay with a session for PUBLIC',
+    'GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO PUBLIC',
+    'function pg_catalog.pg_advisory_lock(bigint): server-function-out-of-reach',
   ),
   way(
     "the server's files for the product",

@@ -118,18 +118,19 @@ describe('what stays with a connection', () => {
     expect((await raw.query('FETCH ALL FROM kept')).rows).toEqual([{ label: initech }]);
   });
 
-  it('a prepared statement, whose text may hold another’s values, is not to be listed', async () => {
-    for (const view of ['pg_prepared_statements', 'pg_stat_activity'])
+  it('a prepared statement, whose text may hold another’s values, is not to be listed, nor are locks', async () => {
+    for (const view of ['pg_prepared_statements', 'pg_stat_activity', 'pg_locks'])
       for (const on of [scoped, raw] as readonly Queryable[])
         expect([view, await codeOf(on.query(`SELECT * FROM ${view}`))]).toEqual([view, '42501']);
   });
 
-  it('a lock of the session and a large object are refused by the server', async () => {
+  it('a lock of the session, the seed of random numbers and a large object are refused by the server', async () => {
     for (const text of [
       'SELECT pg_advisory_lock(1)',
       'SELECT pg_try_advisory_lock_shared(1, 2)',
       `SELECT lo_from_bytea(0, 'kept')`,
       'SELECT lo_create(0)',
+      'SELECT setseed(0.5)',
       'SELECT pg_terminate_backend(pg_backend_pid(), 0)',
       'SELECT pg_cancel_backend(pg_backend_pid())',
     ]) {
