@@ -70,6 +70,11 @@ interface FunctionRow {
   readonly stays: boolean;
 }
 
+/** Of a function `p`: a view, a default, a check or a policy calls it, for which nobody needs to see its schema. */
+const BY_AN_EXPRESSION = `p.prosecdef AND EXISTS (SELECT FROM pg_depend d
+  WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.classid IN (
+    'pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_policy'::regclass))`;
+
 /** Those that the product's statements may call. */
 const functionsOf = ({ ask }: Examination): Promise<FunctionRow[]> =>
   ask(
@@ -85,7 +90,7 @@ const functionsOf = ({ ask }: Examination): Promise<FunctionRow[]> =>
             l.lanname = 'c' AND p.prosrc = 'set_limit' AS stays
        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner
        JOIN pg_language l ON l.oid = p.prolang
-      WHERE ${USABLE_SCHEMA} AND NOT (n.nspname = 'tenantry' AND p.proname = ANY ($1))
+      WHERE (${USABLE_SCHEMA} OR ${BY_AN_EXPRESSION}) AND NOT (n.nspname = 'tenantry' AND p.proname = ANY ($1))
         AND EXISTS (SELECT FROM ${aclOf('p.proacl', 'f', 'p.proowner')} a
                      WHERE a.privilege_type = 'EXECUTE' AND a.grantee IN ${REACHING})
       ORDER BY 1`,

@@ -274,6 +274,13 @@ export const CODE: readonly Way[] = [
     'trigger app.messages.log: trigger-security-invoker',
   ),
   way(
+    "a default with its function's owner's rights",
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.peek() RETURNS text LANGUAGE sql SECURITY DEFINER
+       AS 'SELECT subject FROM app.conversations';
+     ALTER TABLE app.messages ALTER COLUMN body SET DEFAULT hidden.peek()`,
+    'function hidden.peek(): function-security-invoker',
+  ),
+  way(
     'a rule',
     'CREATE RULE twice AS ON DELETE TO app.messages DO ALSO DELETE FROM app.customers',
     'rule app.messages.twice: no-rules',
