@@ -8,7 +8,8 @@ import { ROLES } from '../../catalogue/bootstrap.js';
 import { inLockedTransaction } from '../../catalogue/lock.js';
 import { TenantryError } from '../../domain/errors.js';
 import type { ColumnType, Manifest, TableSpec } from '../../domain/manifest.js';
-import type { Check, Finding } from './doctor/finding.js';
+import { checkCode } from './doctor/code.js';
+import { type Check, type Finding, type FindingKind, REACHING } from './doctor/finding.js';
 import { checkGrants } from './doctor/grants.js';
 import { checkForeignKeys, checkKeys } from './doctor/keys.js';
 import { checkOwners } from './doctor/owners.js';
@@ -32,8 +33,19 @@ const CHECKS: readonly Check[] = [
   checkKeys,
   checkForeignKeys,
   checkPolicies,
+  checkCode,
   checkGrants,
 ];
+
+/** Beside the tables in their schema: by these a statement of the product's gets at what no policy of theirs holds. */
+const WAYS_AROUND: ReadonlySet<FindingKind> = new Set([
+  'view',
+  'materialized view',
+  'function',
+  'trigger',
+  'rule',
+  'sequence',
+]);
 
 /** The tables' protection, by the doctor's names: what is not of it has to hold before. */
 const PROTECTION: ReadonlySet<string> = new Set([
@@ -74,11 +86,11 @@ export async function adoptTables(owner: ClientBase, manifest: Manifest): Promis
 }
 
 /**
- * What adopting would do, and what is in its way. Changes nothing; needs a cell that a worker has prepared once.
+ * What adopting would do, and what is in its way. What it changes it rolls back; needs a cell that a worker has prepared once.
  * @param owner in no transaction
  */
 export async function adoptionPlan(owner: ClientBase, manifest: Manifest): Promise<AdoptionPlan> {
-  await owner.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  await owner.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
   try {
     return await planOf(owner, manifest);
   } finally {
@@ -100,11 +112,19 @@ async function planOf(owner: ClientBase, manifest: Manifest): Promise<AdoptionPl
     [schema, wanted],
   );
   if (present.length === 0) return { tables: [], blocking: [], applied: [] };
+  const others = await openedBeside(owner, schema, Object.keys(tables));
+  const all = await examined(owner, manifest);
   // An index is named by itself, so its table is not asked for.
-  const findings = (await examined(owner, manifest)).filter(
+  const findings = all.filter(
     ({ object, kind }) =>
       kind === 'index' ||
       present.some((table) => object === table.object || object.startsWith(`${table.object}.`)),
+  );
+  const around = all.filter(
+    (finding) =>
+      !findings.includes(finding) &&
+      (others.tables.includes(finding.object) ||
+        (WAYS_AROUND.has(finding.kind) && finding.object.startsWith(`${others.schema}.`))),
   );
   const columns: Finding[] = [];
   for (const table of present) columns.push(...(await columnFindings(owner, manifest, table)));
@@ -114,14 +134,42 @@ async function planOf(owner: ClientBase, manifest: Manifest): Promise<AdoptionPl
       ...present.filter(({ ours }) => !ours).map(notOurs),
       ...columns,
       ...findings.filter(({ invariant }) => !PROTECTION.has(invariant)),
+      ...around,
     ],
     applied: [
-      `GRANT USAGE ON SCHEMA ${escapeIdentifier(schema)} TO ${ROLES.runtime}, ${ROLES.purge};`,
+      usageOf(schema),
       ...findings.flatMap(({ invariant, mend }) =>
         PROTECTION.has(invariant) && mend !== undefined ? [mend] : [],
       ),
     ],
   };
+}
+
+const usageOf = (schema: string): string =>
+  `GRANT USAGE ON SCHEMA ${escapeIdentifier(schema)} TO ${ROLES.runtime}, ${ROLES.purge};`;
+
+/**
+ * With the tables their schema is opened, and with it whatever else is in there that everybody may use. It is opened
+ * here, in the transaction that examines, so that all of it shows.
+ */
+async function openedBeside(
+  owner: ClientBase,
+  schema: string,
+  declared: readonly string[],
+): Promise<{ readonly schema: string; readonly tables: readonly string[] }> {
+  const { rows } = await owner.query<{ name: string; may_open: boolean; tables: string[] }>(
+    `SELECT quote_ident(n.nspname) AS name, pg_has_role(current_user, n.nspowner, 'USAGE') AS may_open,
+            ARRAY(SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c
+                   WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'f') AND NOT c.relname = ANY ($2)
+                     AND (c.relowner IN ${REACHING} OR EXISTS (
+                       SELECT FROM aclexplode(c.relacl) a WHERE a.grantee IN ${REACHING}) OR EXISTS (
+                       SELECT FROM pg_attribute t, aclexplode(t.attacl) a
+                        WHERE t.attrelid = c.oid AND a.grantee IN ${REACHING}))) AS tables
+       FROM pg_namespace n WHERE n.nspname = $1`,
+    [schema, declared],
+  );
+  if (rows[0]?.may_open === true) await owner.query(usageOf(schema));
+  return { schema: rows[0]?.name ?? schema, tables: rows[0]?.tables ?? [] };
 }
 
 async function examined(owner: ClientBase, manifest: Manifest): Promise<Finding[]> {
