@@ -11,6 +11,9 @@ export interface Prepared {
   state: 'parsing' | 'ready';
 }
 
+/** Of a text that is kept. Longer ones hold their values, as a rule, and never come again. */
+const LONGEST = 16_384;
+
 export class PreparedStatements {
   readonly #limit: number;
   readonly #known = new Map<string, Prepared>();
@@ -32,6 +35,7 @@ export class PreparedStatements {
       this.#known.set(text, known);
       return known;
     }
+    if (text.length > LONGEST) return undefined;
     if (!this.#seen.delete(text)) {
       // Texts with literals in them never come again: they pass through here and nowhere else.
       if (this.#seen.size >= this.#limit * 4) this.#seen = new Set();

@@ -91,7 +91,7 @@ describe('a statement', () => {
     expect(rows).not.toEqual([{ work_mem: '64kB' }]);
   });
 
-  it('may have as many values as the protocol counts, prepared or not, and no more', async () => {
+  it('may have as many values as the protocol counts, and no more', async () => {
     const scoped = cell.scoped(acme, { connections: 1 });
     const values = Array.from({ length: 65_535 }, (_, i) => i);
     const text = `SELECT count(*)::int AS count FROM (VALUES ${values.map((i) => `($${i + 1}::int)`).join()}) AS v`;
@@ -322,6 +322,18 @@ describe('a prepared statement', () => {
         for (let twice = 0; twice < 2; twice++) expect((await scoped.query(text)).rows).toEqual([{ i }]);
     // The statement that enters a tenant is one as well.
     expect(await preparedIn(scoped)).toBeLessThanOrEqual(6);
+  });
+
+  it('is none of a text so long that keeping many such would fill the memory', async () => {
+    const scoped = cell.scoped(acme, { connections: 1 });
+    const before = await preparedIn(scoped);
+    for (const length of [16_000, 17_000])
+      for (let i = 0; i < 3; i++)
+        expect((await scoped.query(`SELECT ${' '.repeat(length)} ${length} AS n`)).rows).toEqual([
+          { n: length },
+        ]);
+    // The shorter one, and the one that counts.
+    expect(await preparedIn(scoped)).toBe(before + 2);
   });
 
   it('whose parsing failed is parsed anew the next time', async () => {
