@@ -48,6 +48,9 @@ export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';
 }
 
+/** How long the server may take to close a connection that has been ended. */
+const FAREWELL_MS = 2_000;
+
 export class Connection {
   readonly #client: pg.Client;
   readonly #wire: Wire;
@@ -163,8 +166,13 @@ export class Connection {
   /** Says goodbye when what is under way is done. */
   async end(): Promise<void> {
     this.#usable = false;
+    const farewell = setInterval(() => {
+      // The server has nothing more to say, and does not say that either.
+      if (this.#sent.length === 0) this.destroy();
+    }, FAREWELL_MS);
     await this.#client.end().catch(() => undefined);
     await this.#closed;
+    clearInterval(farewell);
   }
 
   /** Groups of one turn of the event loop leave in one write. */

@@ -63,9 +63,10 @@ export class Lanes {
 
   async close(): Promise<void> {
     this.#closed = true;
-    clearInterval(this.#watch);
     for (const { reject } of this.#waiting.splice(0)) reject(closedError());
-    await Promise.all(this.#lanes.splice(0).map((lane) => lane.end()));
+    // Watched to the end: what is under way on a server that hangs would be waited for for ever.
+    await Promise.all(this.#lanes.map((lane) => lane.end()));
+    clearInterval(this.#watch);
   }
 
   async #on(lane: Connection, send: Send): Promise<QueryResult> {

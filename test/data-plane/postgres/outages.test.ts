@@ -206,6 +206,16 @@ describe('a server', () => {
     expect((await scoped.query(SELECT)).rowCount).toBe(1);
   });
 
+  it('that hangs keeps no pool from being closed', async () => {
+    const closing = own.pool({ statementTimeoutMs: 500 });
+    const on = closing.forTenant({ tenantId: await own.tenant() });
+    await Promise.all([on.query(SELECT), on.query({ text: SELECT, dedicated: true })]);
+    server.pause();
+    const lost = codeOf(on.query(SELECT));
+    await closing.close().finally(() => server.resume());
+    expect(await lost).toBe('STORE_UNAVAILABLE');
+  });
+
   it('that is away is said to be, and found again when it is back', async () => {
     const cut = codeOf(scoped.query({ text: 'SELECT pg_sleep(600)', timeoutMs: 0 }));
     await until('it runs', () => isRunning(own, 'pg_sleep(600)'));
