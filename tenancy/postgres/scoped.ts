@@ -39,6 +39,11 @@ export interface ScopedPostgresOptions {
   readonly statementTimeoutMs?: number | undefined;
   /** After which the server ends a transaction that says nothing, in ms. Default 60 s. */
   readonly transactionIdleMs?: number | undefined;
+  /**
+   * After which a transaction in repeatable read or serializable is cut, in ms; 0 for never. Its policies see the gate as
+   * it was at its first statement, so that a suspension does not reach it. Default 60 s.
+   */
+  readonly snapshotMs?: number | undefined;
   /** How long to wait for a connection, in ms. Default 5 s. */
   readonly acquireTimeoutMs?: number | undefined;
   /** Off behind PgBouncer before 1.22.1, or with its max_prepared_statements at 0. Default on. */
@@ -126,6 +131,7 @@ export function createScopedPostgres(options: ScopedPostgresOptions): ScopedPost
     interactive,
     statementTimeoutMs,
     transactionIdleMs: options.transactionIdleMs ?? 60_000,
+    snapshotMs: options.snapshotMs ?? 60_000,
   };
   const enterAs =
     options.hardened === undefined
@@ -145,6 +151,7 @@ interface Shared {
   readonly interactive: InteractivePool;
   readonly statementTimeoutMs: number;
   readonly transactionIdleMs: number;
+  readonly snapshotMs: number;
 }
 
 class ScopedToTenant implements ScopedPostgres {
@@ -233,6 +240,7 @@ class ScopedToTenant implements ScopedPostgres {
       signal: o.signal,
       timeoutMs: o.timeoutMs ?? this.#shared.statementTimeoutMs,
       idleMs: this.#shared.transactionIdleMs,
+      snapshotMs: this.#shared.snapshotMs,
     });
   }
 

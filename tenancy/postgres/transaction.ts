@@ -43,6 +43,9 @@ export class Transaction {
   /** What the server was told last; undefined when a rollback to a savepoint may have taken it back. */
   #timeoutMs: number | undefined;
   #over = false;
+  /** Of one that keeps its snapshot; then why it was cut. */
+  #limit: NodeJS.Timeout | undefined;
+  #outlived: TenantryError | undefined;
 
   private constructor(pool: InteractivePool, connection: Connection, enter: Enter, timeoutMs: number) {
     this.#pool = pool;
@@ -63,6 +66,7 @@ export class Transaction {
       readonly modes: string;
       readonly timeoutMs: number;
       readonly idleMs: number;
+      readonly snapshotMs: number;
       readonly signal?: AbortSignal | undefined;
     },
   ): Promise<Transaction> {
@@ -73,6 +77,10 @@ export class Transaction {
         { text: `BEGIN ${o.modes}`.trim() },
         enter({ statementMs: o.timeoutMs, idleMs: o.idleMs }),
       ]);
+      if (o.snapshotMs > 0 && KEEPS_ITS_SNAPSHOT.test(o.modes))
+        transaction.#limit = setTimeout(() => {
+          if (transaction.cancel()) transaction.#outlived = outlived();
+        }, o.snapshotMs);
       return transaction;
     } catch (error) {
       // It may have begun and then failed, and that answer may still be under way.
@@ -92,7 +100,7 @@ export class Transaction {
     { signal, timeoutMs = this.#defaultMs }: StatementOptions = {},
   ): Promise<QueryResult<R>> {
     const statement = statementOf(given);
-    if (this.#over) throw ended();
+    if (this.#over) throw this.#outlived ?? ended();
     admitStatement(statement.text, 'in transaction');
     if (signal?.aborted === true) throw signal.reason;
     if (isLonger(timeoutMs, this.#defaultMs))
@@ -102,12 +110,16 @@ export class Transaction {
     // A time-out stays for the rest of a transaction, so the one that it had before is set again.
     const ahead = back || timeoutMs === this.#timeoutMs ? [] : [this.#enter({ statementMs: timeoutMs })];
     this.#timeoutMs = back ? undefined : timeoutMs;
-    return this.#until(signal, this.#run(ahead, statement) as Promise<QueryResult<R>>);
+    try {
+      return await this.#until(signal, this.#run(ahead, statement) as Promise<QueryResult<R>>);
+    } catch (error) {
+      throw this.#outlived ?? error;
+    }
   }
 
   /** The server's answer: command is ROLLBACK when a statement had failed. */
   async commit(): Promise<QueryResult> {
-    if (this.#over) throw ended();
+    if (this.#over) throw this.#outlived ?? ended();
     this.#over = true;
     try {
       return await this.#run([], { text: 'COMMIT' });
@@ -129,12 +141,14 @@ export class Transaction {
   cancel(): boolean {
     if (this.#over) return false;
     this.#over = true;
+    clearTimeout(this.#limit);
     this.#pool.cancel(this.#connection);
     return true;
   }
 
   #end(): void {
     this.#over = true;
+    clearTimeout(this.#limit);
     this.#pool.release(this.#connection);
   }
 
@@ -148,6 +162,8 @@ export class Transaction {
     return untilAborted(signal, work, () => this.cancel());
   }
 }
+
+const KEEPS_ITS_SNAPSHOT = /repeatable|serializable/i;
 
 /**
  * A server that has not answered some time after it should have given up counts as gone. The time of a statement begins
@@ -216,3 +232,8 @@ export const isLonger = (timeoutMs: number, limitMs: number): boolean =>
 const refused = (reason: string): TenantryError =>
   new TenantryError('STATEMENT_REFUSED', { store: 'PostgreSQL', reason });
 const ended = (): TenantryError => refused('its transaction has ended');
+const outlived = (): TenantryError =>
+  new TenantryError('STORE_REFUSED', {
+    store: 'PostgreSQL',
+    reason: 'its transaction has kept its snapshot for too long',
+  });

@@ -186,7 +186,7 @@ const ENTER_MUTANTS: readonly Mutant[] = [
   {
     name: 'PostgreSQL: a transaction can be used when it is over',
     file: 'tenancy/postgres/transaction.ts',
-    find: "if (this.#over) throw ended();\n    admitStatement(statement.text, 'in transaction');",
+    find: "if (this.#over) throw this.#outlived ?? ended();\n    admitStatement(statement.text, 'in transaction');",
     replace: "admitStatement(statement.text, 'in transaction');",
     tests: at('transactions'),
   },

@@ -155,6 +155,34 @@ describe('a tenant whose gate closes', () => {
     expect(await codeOf(outcome)).toBe('42501');
   });
 
+  it('in the middle of one that keeps its snapshot, and with it the gate, ends it when its time is up', async () => {
+    const limited = cell.scoped(acme, { snapshotMs: 2_000 });
+    for (const isolation of ['repeatable read', 'serializable'] as const) {
+      await cell.gate(acme, 'open');
+      const outcome = limited.transaction(
+        async (tx) => {
+          await tx.query(SELECT);
+          await cell.gate(acme, 'blocked');
+          // The server knows no better than its snapshot.
+          expect((await tx.query(SELECT)).rowCount).toBe(1);
+          await tx.query(INSERT, [acme, 2, 'late']);
+          await tx.query('SELECT pg_sleep(10)');
+        },
+        { isolation },
+      );
+      expect(await codeOf(outcome)).toBe('STORE_REFUSED');
+    }
+    const pooled = await limited.pool.connect();
+    await pooled.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    expect(await codeOf(pooled.query('SELECT pg_sleep(10)'))).toBe('STORE_REFUSED');
+    expect(await codeOf(pooled.query('COMMIT'))).toBe('STORE_REFUSED');
+    pooled.release();
+    await cell.gate(acme, 'open');
+    expect((await limited.query(SELECT)).rowCount).toBe(1);
+    // The others look at the gate anew with each statement, and take their time.
+    expect(await codeOf(limited.transaction((tx) => tx.query('SELECT pg_sleep(2.2)')))).toBe('nothing');
+  });
+
   it('while many statements are under way: each saw all of it or nothing, and those after it nothing', async () => {
     const counts: (number | null)[] = [];
     const stop = new AbortController();
