@@ -25,6 +25,8 @@ export interface ConnectionOptions {
   readonly prepare: boolean;
   readonly preparedPerConnection: number;
   readonly connectTimeoutMs: number;
+  /** Of one statement's rows, as they come from the server. */
+  readonly maxResultBytes: number;
 }
 
 /** A statement of the product's, as it is sent. */
@@ -56,6 +58,7 @@ export class Connection {
   readonly #wire: Wire;
   readonly #sent: Group[] = [];
   readonly #prepared: PreparedStatements | undefined;
+  readonly #maxResultBytes: number;
   /** Of the statements that go ahead, by text: prepared once for each connection. */
   readonly #constants = new Map<string, string>();
   readonly #closed: Promise<void>;
@@ -74,6 +77,7 @@ export class Connection {
     this.#client = client;
     this.#wire = wireOf(client);
     this.#prepared = options.prepare ? new PreparedStatements(options.preparedPerConnection) : undefined;
+    this.#maxResultBytes = options.maxResultBytes;
     this.#closed = new Promise((resolve) => client.once('end', resolve));
     client.on('error', () => {
       this.#usable = false;
@@ -139,7 +143,8 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const bytes = ahead.map((step) => this.#bytesOf(whole ? { ...step, constant: false } : step));
       const cache = whole ? undefined : this.#prepared;
-      const group = new Group(this.#out, bytes, statement, cache, (error, result) => {
+      const limit = this.#maxResultBytes;
+      const group = new Group(this.#out, bytes, statement, cache, limit, (error, result) => {
         const at = this.#sent.indexOf(group);
         if (at >= 0) this.#sent.splice(at, 1);
         this.#headSince = performance.now();
@@ -241,6 +246,7 @@ class Group extends WireQuery {
   readonly #statement: Statement | undefined;
   readonly #values: readonly Parameter[];
   readonly #cache: PreparedStatements | undefined;
+  #bytesLeft: number;
   #ahead: number;
   prepared: Prepared | undefined;
 
@@ -249,6 +255,7 @@ class Group extends WireQuery {
     bytes: readonly Buffer[],
     statement: Statement | undefined,
     cache: PreparedStatements | undefined,
+    maxResultBytes: number,
     callback: (error: Error | null | undefined, result: pg.QueryResult) => void,
   ) {
     const { text = '', rowMode, types } = statement ?? {};
@@ -263,6 +270,7 @@ class Group extends WireQuery {
     this.#statement = statement;
     this.#values = statement?.values ?? [];
     this.#cache = cache;
+    this.#bytesLeft = maxResultBytes;
     this.#ahead = bytes.length;
   }
 
@@ -311,8 +319,17 @@ class Group extends WireQuery {
     }
   }
 
-  override handleDataRow(message: unknown): void {
-    if (this.#ahead === 0) super.handleDataRow(message);
+  override handleDataRow(message: { readonly length: number }): void {
+    if (this.#ahead > 0) return;
+    this.#bytesLeft -= message.length;
+    if (this.#bytesLeft < 0 && this._canceledDueToError === false) {
+      this._canceledDueToError = new TenantryError('STORE_REFUSED', {
+        store: 'PostgreSQL',
+        reason: 'its rows are more than may be held in memory',
+      });
+      this._result.rows.length = 0;
+    }
+    super.handleDataRow(message);
   }
 
   override handleCommandComplete(message: unknown, wire: Wire): void {

@@ -57,6 +57,11 @@ export interface ScopedPostgresOptions {
   readonly maxInFlight?: number | undefined;
   /** Statements that may wait for room. Default 1,000. */
   readonly maxQueued?: number | undefined;
+  /**
+   * Rows of one statement, in bytes as they come from the server: what returns more fails, so that no statement fills the
+   * memory of the process. Default 256 MB.
+   */
+  readonly maxResultBytes?: number | undefined;
   /** Where the manifest says `postgres.hardened`. */
   readonly hardened?: TokenSourceOptions | undefined;
 }
@@ -112,6 +117,7 @@ export function createScopedPostgres(options: ScopedPostgresOptions): ScopedPost
     prepare: options.prepare ?? true,
     preparedPerConnection: options.preparedPerConnection ?? 128,
     connectTimeoutMs: acquireTimeoutMs,
+    maxResultBytes: options.maxResultBytes ?? 2 ** 28,
   };
   // What a connection hears, it hears as no tenant, not as whoever was the first to need one.
   const open = (): Promise<Connection> =>

@@ -34,8 +34,9 @@ interface QueryInsides {
   prepare(connection: Wire): void;
   /** What the statement is rejected with when the server is done with it. */
   _canceledDueToError: unknown;
+  readonly _result: { readonly rows: unknown[] };
   handleRowDescription(message: unknown): void;
-  handleDataRow(message: unknown): void;
+  handleDataRow(message: { readonly length: number }): void;
   handleCommandComplete(message: unknown, connection: Wire): void;
   handleReadyForQuery(connection: Wire): void;
   handleError(error: Error, connection: Wire): void;

@@ -127,6 +127,24 @@ describe('a statement', () => {
     expect(await together).toEqual(['STATEMENT_REFUSED', [initech]]);
   });
 
+  it('whose rows are more than may be held in memory fails alone, and none of them is held', async () => {
+    const pool = cell.pool({ connections: 1, maxResultBytes: 100_000 });
+    const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
+    const pid = await backendOf(b);
+    const rows = (count: number): Promise<unknown> =>
+      a.query(`SELECT repeat('x', 1000) FROM generate_series(1, ${count})`);
+    expect(await Promise.all([codeOf(rows(200)), labels(b), codeOf(rows(90)), backendOf(b)])).toEqual([
+      'STORE_REFUSED',
+      [initech],
+      'nothing',
+      pid,
+    ]);
+    const inTransaction = a.transaction((tx) =>
+      tx.query(`SELECT repeat('x', 1000) FROM generate_series(1, 200)`),
+    );
+    expect(await codeOf(inTransaction)).toBe('STORE_REFUSED');
+  });
+
   it('whose own types throw fails alone', async () => {
     const pool = cell.pool({ connections: 1 });
     const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
