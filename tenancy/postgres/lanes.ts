@@ -32,6 +32,11 @@ interface Waiting {
 const DEPTH = 32;
 /** A connection whose oldest statement takes longer is avoided, in ms. */
 const SLOW_MS = 25;
+/**
+ * Behind one that takes longer nothing more is sent, in ms: it would wait for that one's end and all between, which nobody
+ * bounds, rather than for another connection, which is bounded.
+ */
+const STANDING_MS = 1_000;
 const GRACE_MS = 2_000;
 
 export class Lanes {
@@ -86,8 +91,9 @@ export class Lanes {
     let best: Connection | undefined;
     let least = Number.POSITIVE_INFINITY;
     for (const lane of this.#lanes) {
-      if (!lane.usable) continue;
-      const load = lane.inFlight + (lane.headAge(now) > SLOW_MS ? maxInFlight : 0);
+      const age = lane.headAge(now);
+      if (!lane.usable || age > STANDING_MS) continue;
+      const load = lane.inFlight + (age > SLOW_MS ? maxInFlight : 0);
       if (lane.inFlight < maxInFlight && load < least) {
         least = load;
         best = lane;

@@ -106,6 +106,34 @@ describe('connections that are all in use', () => {
     expect(await codeOf(scoped.query(SELECT))).toBe('nothing');
   });
 
+  it('are sent nothing more behind a statement that has stood for a second', async () => {
+    const pool = cell.pool({ connections: 2, acquireTimeoutMs: 300 });
+    const [one, other] = [
+      pool.forTenant({ tenantId: acme }),
+      pool.forTenant({ tenantId: await cell.tenant() }),
+    ];
+    const lock = await cell.raw('owner');
+    await lock.query('BEGIN; LOCK TABLE app.things IN ACCESS EXCLUSIVE MODE');
+    const stands = (count: number) =>
+      until(`${count} stand`, async () => {
+        const { rowCount } = await cell.admin.query(
+          `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+              AND query_start < clock_timestamp() - interval '1.1 s'`,
+        );
+        return rowCount === count;
+      });
+    const first = codeOf(one.query(SELECT));
+    await stands(1);
+    // There is room behind it, and another connection to be had.
+    expect((await other.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    const second = codeOf(one.query(SELECT));
+    await stands(2);
+    expect(await codeOf(other.query('SELECT 1 AS one'))).toBe('CLIENTS_EXHAUSTED');
+    await lock.query('ROLLBACK');
+    expect(await Promise.all([first, second])).toEqual(['nothing', 'nothing']);
+    expect(await codeOf(other.query(SELECT))).toBe('nothing');
+  });
+
   it('make transactions wait, and the next has one when it is free', async () => {
     const scoped = cell.scoped(acme, { interactive: 1, acquireTimeoutMs: 300 });
     await scoped.transaction(async () => {
