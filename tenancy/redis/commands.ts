@@ -18,8 +18,12 @@ export interface Sent<R> {
   readonly behind?: readonly (readonly Arg[])[];
   /** Keys on the wire that may come into being by it. */
   readonly makes?: readonly string[];
-  /** Keys on the wire that it removes. */
+  /** Keys on the wire that it removes, whatever they are. */
   readonly frees?: readonly string[];
+  /** Keys on the wire that are gone when it is answered with a text. */
+  readonly takes?: readonly string[];
+  /** Whether a key that is there may become larger by it. */
+  readonly grows?: boolean;
   /** Keys on the wire whose end it changes. */
   readonly moves?: readonly string[];
   /** Milliseconds that `makes` and `moves` live at most from now. */
@@ -201,7 +205,7 @@ export const COMMANDS = {
   },
   getdel: (keys: Keys, key: string): Sent<string | null> => ({
     ...change<[], string | null>('GETDEL', text)(keys, key),
-    frees: [keys.wire(key)],
+    takes: [keys.wire(key)],
   }),
   getex: (keys: Keys, key: string, { ex, px }: Pick<SetOptions, 'ex' | 'px'>): Sent<string | null> =>
     moved(keys, key, shorter(keys, px ?? (ex === undefined ? undefined : ex * 1_000)), 'GETEX', text),
@@ -235,7 +239,10 @@ export const COMMANDS = {
   lindex: read<[index: number], string | null>('LINDEX', text),
   llen: read<[], number>('LLEN', count),
   lrem: change<[count: number, value: Value], number>('LREM', count),
-  lset: change<[index: number, value: Value], 'OK'>('LSET', ok),
+  lset: (keys: Keys, key: string, index: number, value: Value): Sent<'OK'> => ({
+    ...change<[index: number, value: Value], 'OK'>('LSET', ok)(keys, key, index, value),
+    grows: true,
+  }),
   ltrim: change<[start: number, stop: number], 'OK'>('LTRIM', ok),
 
   // Sets

@@ -1,16 +1,22 @@
 /**
  * Quotas of a namespace (`maxKeys`, `maxBytes` of the manifest), counted without scripts: an index of the namespace's
- * keys by when they end, in a sorted set of the tenant's own.
+ * keys by when they end, and the places of keys that are about to be written, in two sorted sets of the tenant's own.
  *
- * How exact: a place in the index is taken, atomically, before the key is written. Callers at the limit may both be
- * refused where one had fitted. A key that went otherwise than by DEL, UNLINK, GETDEL or its TTL (the last element of a
- * list was popped) is counted until a refused write looks for such. Bytes are MEMORY USAGE of up to 64 keys taken at
- * random, times their number (so up to 64 keys exact), plus what this process wrote since; other processes' writes of
- * the last second are not in it.
+ * How exact: a write takes its places, atomically, before it is sent, and gives them back where it puts its keys into
+ * the index, so that a key is counted from before it is there until after it has gone, whoever removes it meanwhile.
+ * Callers at the limit may both be refused where one had fitted; a place whose write was given up, or of a process that
+ * died, counts for ten seconds. A key that went otherwise than by DEL, UNLINK, GETDEL or the end that it was written
+ * with (the last element of a list was popped, its end was brought nearer) and one whose write the server refused are
+ * counted until a refused write looks for such.
+ *
+ * Bytes are MEMORY USAGE of up to 64 keys taken at random, times their number (so up to 64 keys exact), plus what this
+ * process wrote since; other processes' writes of the last second are not in it.
  */
+import { randomUUID } from 'node:crypto';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { redisKey } from '../../domain/names.js';
+import type { Sent } from './commands.js';
 import type { Keys } from './keys.js';
 import type { Reply } from './resp.js';
 
@@ -23,135 +29,249 @@ export type Send = (
 const SAMPLE = 64;
 const ESTIMATE_FOR = 1_000;
 const MAX_ESTIMATES = 50_000;
+/** Milliseconds. Longer than a write is under way, and than the clocks of processes and server differ. */
+const GRACE = 10_000;
 
 export const hasQuota = ({ maxKeys, maxBytes }: Keys): boolean =>
   maxKeys !== undefined || maxBytes !== undefined;
 
 const indexKey = (tenantId: TenantId, namespace: string): string =>
   redisKey(tenantId, 'tenantry', `quota:${namespace}`);
+const placesKey = (tenantId: TenantId, namespace: string): string =>
+  redisKey(tenantId, 'tenantry', `places:${namespace}`);
 
 const endOf = (lives: number | undefined): string =>
   lives === undefined ? '+inf' : String(Date.now() + lives);
 
-/** Commands that keep the index true behind those that end keys or change when they end. */
+/**
+ * Commands that keep the index true. It may name a key that is not there, never the other way round: into it before a
+ * key is made, for there may be no memory left behind, and again behind, for the key may have been removed in between;
+ * out of it before a key is removed.
+ */
 export function indexed(
   tenantId: TenantId,
   { namespace }: Keys,
-  sent: {
-    readonly frees?: readonly string[];
-    readonly moves?: readonly string[];
-    readonly lives?: number | undefined;
-  },
-): string[][] {
+  { makes = [], frees = [], moves = [], lives }: Sent<unknown>,
+): { before: string[][]; behind: string[][] } {
   const index = indexKey(tenantId, namespace);
-  const { frees = [], moves = [] } = sent;
-  return [
-    ...(frees.length === 0 ? [] : [['ZREM', index, ...frees]]),
-    ...moves.map((key) => ['ZADD', index, 'XX', 'GT', endOf(sent.lives), key]),
-  ];
+  const made = makes.map((key) => ['ZADD', index, 'GT', endOf(lives), key]);
+  return {
+    before: [...made, ...(frees.length === 0 ? [] : [['ZREM', index, ...frees]])],
+    behind: [...made, ...moves.map((key) => ['ZADD', index, 'XX', 'GT', endOf(lives), key])],
+  };
 }
 
+/** What a write is about to take. */
 export interface Claim {
-  readonly key: string;
-  readonly lives: number | undefined;
+  /** By key, the name of the place that is taken for it. */
+  readonly places: ReadonlyMap<string, string>;
+  readonly bytes: number;
 }
 
+/** @returns the places of a write, and the commands that go behind it and give them back */
+export function placesOf(
+  tenantId: TenantId,
+  { namespace, maxKeys }: Keys,
+  writes: readonly Sent<unknown>[],
+): { places: ReadonlyMap<string, string>; giveBack: string[][] } {
+  const keys = maxKeys === undefined ? [] : writes.flatMap(({ makes = [] }) => makes);
+  const id = randomUUID();
+  const places = new Map([...new Set(keys)].map((key, i) => [key, `${id} ${i}`]));
+  const index = placesKey(tenantId, namespace);
+  return { places, giveBack: places.size === 0 ? [] : [['ZREM', index, ...places.values()]] };
+}
+
+/** Bytes in the index's keys, as last weighed, and what was claimed since. */
 interface Estimate {
   at: number;
   bytes: number;
-  /** Written by this process since. */
   since: number;
+  /** Claimed by writes that have not ended: a weighing may miss them. */
+  underWay: number;
+  weighing: Promise<void> | undefined;
 }
 
 export interface Quotas {
-  /** Before a write. @throws TenantryError QUOTA_EXCEEDED; nothing is to be written then. */
-  claim(tenantId: TenantId, keys: Keys, claims: readonly Claim[], bytes: number, send: Send): Promise<void>;
+  /**
+   * Before a write.
+   * @returns what is to be called when the write has ended, however it did
+   * @throws TenantryError QUOTA_EXCEEDED; nothing is to be written then
+   */
+  claim(tenantId: TenantId, keys: Keys, claim: Claim, send: Send): Promise<() => void>;
+  /** Behind a command that has removed those of the keys that are not there. */
+  forget(tenantId: TenantId, keys: Keys, gone: readonly string[], send: Send): Promise<void>;
 }
 
 export function createQuotas(): Quotas {
   const estimates = new Map<string, Estimate>();
 
   return {
-    async claim(tenantId, keys, claims, bytes, send) {
-      const index = indexKey(tenantId, keys.namespace);
-      const undo = await claimKeys(index, keys, claims, send);
-      if (keys.maxBytes === undefined) return;
-      if (await fits(index, keys.maxBytes, bytes, send)) return;
-      await undo();
+    async claim(tenantId, keys, { places, bytes }, send) {
+      await takePlaces(tenantId, keys, places, send);
+      if (keys.maxBytes === undefined) return () => undefined;
+      const end = await takeRoom(indexKey(tenantId, keys.namespace), keys.maxBytes, bytes, send);
+      if (end !== undefined) return end;
+      await leavePlaces(tenantId, keys, places, send);
       throw exceeded(keys, 'bytes');
+    },
+    async forget(tenantId, keys, gone, send) {
+      await forget(tenantId, keys, gone, send);
     },
   };
 
-  async function fits(index: string, maxBytes: number, bytes: number, send: Send): Promise<boolean> {
-    if (bytes > maxBytes) return false;
-    let estimate = estimates.get(index);
-    const isOld = (age: number): boolean => estimate === undefined || Date.now() - estimate.at > age;
-    const isOver = (): boolean =>
-      estimate === undefined || estimate.bytes + estimate.since + bytes > maxBytes;
-    // A refusal is by what is there now, not by what was there a while ago.
-    if (isOld(ESTIMATE_FOR) || (isOver() && isOld(20))) {
-      estimate = { at: Date.now(), bytes: await weigh(index, send), since: 0 };
-      if (estimates.size >= MAX_ESTIMATES) estimates.clear();
-      estimates.set(index, estimate);
+  /** @returns as `claim`; undefined when there is no room */
+  async function takeRoom(
+    index: string,
+    maxBytes: number,
+    bytes: number,
+    send: Send,
+  ): Promise<(() => void) | undefined> {
+    if (bytes > maxBytes) return undefined;
+    const estimate = estimateOf(index);
+    for (;;) {
+      await estimate.weighing;
+      if (estimate.weighing !== undefined) continue;
+      const age = performance.now() - estimate.at;
+      const isOver = estimate.bytes + estimate.since + bytes > maxBytes;
+      // A refusal is by what is there now, not by what was there a while ago.
+      if (age > (isOver ? 20 : ESTIMATE_FOR)) {
+        await weighAgain(estimate, index, send);
+        continue;
+      }
+      if (isOver) return undefined;
+      // In the same turn as it was looked at, so that no two take the same room.
+      estimate.since += bytes;
+      estimate.underWay += bytes;
+      return () => {
+        estimate.underWay -= bytes;
+      };
     }
-    if (estimate === undefined || isOver()) return false;
-    estimate.since += bytes;
-    return true;
+  }
+
+  function estimateOf(index: string): Estimate {
+    const known = estimates.get(index);
+    if (known !== undefined) return known;
+    if (estimates.size >= MAX_ESTIMATES) estimates.clear();
+    const fresh = { at: Number.NEGATIVE_INFINITY, bytes: 0, since: 0, underWay: 0, weighing: undefined };
+    estimates.set(index, fresh);
+    return fresh;
+  }
+
+  /** Once for all who wait for it: each with a weight of its own would find room for itself alone. */
+  function weighAgain(estimate: Estimate, index: string, send: Send): Promise<void> {
+    estimate.since = estimate.underWay;
+    estimate.weighing = weigh(index, send)
+      .then((bytes) => {
+        estimate.bytes = bytes;
+        estimate.at = performance.now();
+      })
+      .finally(() => {
+        estimate.weighing = undefined;
+      });
+    return estimate.weighing;
   }
 }
 
-/** @returns what gives back the places that were taken */
-async function claimKeys(
-  index: string,
+/** @throws TenantryError QUOTA_EXCEEDED */
+async function takePlaces(
+  tenantId: TenantId,
   keys: Keys,
-  claims: readonly Claim[],
+  places: ReadonlyMap<string, string>,
   send: Send,
-): Promise<() => Promise<void>> {
+): Promise<void> {
+  const { namespace, maxKeys } = keys;
+  if (places.size === 0 || maxKeys === undefined) return;
+  const [index, taken] = [indexKey(tenantId, namespace), placesKey(tenantId, namespace)];
   for (let attempt = 1; ; attempt++) {
-    const replies = await send(
+    const now = Date.now();
+    const until = String(now + GRACE);
+    const [, , known, , keyCount, placeCount] = await send(
       [
-        ['ZREMRANGEBYSCORE', index, '-inf', `(${Date.now()}`],
-        ...claims.map(({ key, lives }) => ['ZADD', index, 'GT', endOf(lives), key]),
+        ['ZREMRANGEBYSCORE', index, '-inf', `(${now - GRACE}`],
+        ['ZREMRANGEBYSCORE', taken, '-inf', `(${now}`],
+        ['ZMSCORE', index, ...places.keys()],
+        ['ZADD', taken, ...[...places.values()].flatMap((place) => [until, place])],
         ['ZCARD', index],
+        ['ZCARD', taken],
       ],
       { atomic: true, isRead: false },
     );
-    const fresh = claims.filter((_, i) => replies[i + 1] === 1).map(({ key }) => key);
-    const undo = async (): Promise<void> => {
-      if (fresh.length > 0) await send([['ZREM', index, ...fresh]], { atomic: false, isRead: false });
-    };
-    if (fresh.length === 0 || keys.maxKeys === undefined || Number(replies.at(-1)) <= keys.maxKeys)
-      return undo;
-    await undo();
-    if (attempt > 1 || (await sweep(index, send)) === 0) throw exceeded(keys, 'keys');
+    // Those that are in the index are counted there.
+    const counted = (known as Reply[]).filter((score) => score !== null).length;
+    if (counted === places.size || Number(keyCount) + Number(placeCount) - counted <= maxKeys) return;
+    await leavePlaces(tenantId, keys, places, send);
+    if (attempt > 1 || (await sweep(tenantId, keys, send)) === 0) throw exceeded(keys, 'keys');
   }
 }
 
+async function leavePlaces(
+  tenantId: TenantId,
+  { namespace }: Keys,
+  places: ReadonlyMap<string, string>,
+  send: Send,
+): Promise<void> {
+  if (places.size === 0) return;
+  const index = placesKey(tenantId, namespace);
+  await send([['ZREM', index, ...places.values()]], { atomic: false, isRead: false });
+}
+
 /** Takes keys out of the index that are no longer there. @returns how many */
-async function sweep(index: string, send: Send): Promise<number> {
-  const sample = await sampleOf(index, send);
+async function sweep(tenantId: TenantId, keys: Keys, send: Send): Promise<number> {
+  const index = indexKey(tenantId, keys.namespace);
+  // Those whose end is nearest have most likely ended.
+  const found = await send(
+    [
+      ['ZRANGE', index, '0', String(SAMPLE - 1)],
+      ['ZRANDMEMBER', index, String(SAMPLE)],
+    ],
+    { atomic: false, isRead: true },
+  );
+  const sample = [...new Set(found.flat() as string[])];
   const present = await send(
     sample.map((key) => ['EXISTS', key]),
     { atomic: false, isRead: true },
   );
-  const gone = sample.filter((_, i) => present[i] === 0);
-  if (gone.length > 0) await send([['ZREM', index, ...gone]], { atomic: false, isRead: false });
-  return gone.length;
+  return forget(
+    tenantId,
+    keys,
+    sample.filter((_, i) => present[i] === 0),
+    send,
+  );
+}
+
+/** Takes those of the keys that are not there out of the index. @returns how many */
+async function forget(
+  tenantId: TenantId,
+  { namespace, ttlSeconds }: Keys,
+  gone: readonly string[],
+  send: Send,
+): Promise<number> {
+  if (gone.length === 0) return 0;
+  const index = indexKey(tenantId, namespace);
+  const [, ...present] = await send([['ZREM', index, ...gone], ...gone.map((key) => ['EXISTS', key])], {
+    atomic: true,
+    isRead: false,
+  });
+  const back = gone.filter((_, i) => present[i] === 1);
+  const end = endOf(ttlSeconds === undefined ? undefined : ttlSeconds * 1_000);
+  // Made again meanwhile.
+  if (back.length > 0)
+    await send([['ZADD', index, 'GT', ...back.flatMap((key) => [end, key])]], {
+      atomic: false,
+      isRead: false,
+    });
+  return gone.length - back.length;
 }
 
 async function weigh(index: string, send: Send): Promise<number> {
-  const sample = await sampleOf(index, send);
+  const [members] = await send([['ZRANDMEMBER', index, String(SAMPLE)]], { atomic: false, isRead: true });
+  const sample = members as string[];
   const [total, ...weights] = await send(
     [['ZCARD', index], ...sample.map((key) => ['MEMORY', 'USAGE', key])],
     { atomic: false, isRead: true },
   );
   const sum = weights.reduce<number>((bytes, weight) => bytes + (typeof weight === 'number' ? weight : 0), 0);
   return sample.length === 0 ? 0 : (sum / sample.length) * Number(total);
-}
-
-async function sampleOf(index: string, send: Send): Promise<string[]> {
-  const [members] = await send([['ZRANDMEMBER', index, String(SAMPLE)]], { atomic: false, isRead: true });
-  return Array.isArray(members) ? (members as string[]) : [];
 }
 
 const exceeded = ({ namespace }: Keys, what: 'keys' | 'bytes'): TenantryError =>

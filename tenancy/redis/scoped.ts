@@ -11,7 +11,7 @@ import { storeError } from '../store-error.js';
 import { COMMANDS, flat, type Sent } from './commands.js';
 import { type Keys, keysOf } from './keys.js';
 import { type LanesOptions, type LaneStats, openLanes } from './lanes.js';
-import { type Claim, createQuotas, hasQuota, indexed, type Send } from './quota.js';
+import { createQuotas, hasQuota, indexed, placesOf, type Send } from './quota.js';
 import { encode, type Reply, ReplyError } from './resp.js';
 
 export interface ScopedRedis {
@@ -111,22 +111,42 @@ export function createScopedRedis({ servers, manifest, ...options }: ScopedRedis
         if (!isRead && mode === 'read-only') throw new TenantryError('TENANT_SUSPENDED', { mode });
         const batch = new Batch(atomic);
         for (const command of commands) {
+          const { before = [], behind = [] } = isLimited ? indexed(tenantId, keys, command) : {};
+          for (const args of before) batch.addSilent(args);
           batch.add(flat(command.args));
           for (const args of command.behind ?? []) batch.addSilent(flat(args));
-          if (isLimited) for (const args of indexed(tenantId, keys, command)) batch.addSilent(args);
+          for (const args of behind) batch.addSilent(args);
         }
-        const text = batch.text();
-        const go = async (): Promise<Reply[]> => batch.results(await send(text, batch.count, isRead));
-        const claims = isLimited ? claimsOf(commands) : [];
-        if (claims.length === 0) return go();
-        return quotas.claim(tenantId, keys, claims, Buffer.byteLength(text), sendForQuota).then(go);
+        const go = async (): Promise<Reply[]> => batch.results(await send(batch.text(), batch.count, isRead));
+        return isLimited ? withinQuota(commands, batch, go) : go();
       },
     };
+
+    async function withinQuota(
+      commands: readonly Sent<unknown>[],
+      batch: Batch,
+      go: () => Promise<Reply[]>,
+    ): Promise<Reply[]> {
+      const writes = commands.filter(({ makes, grows }) => makes !== undefined || grows === true);
+      let end = (): void => undefined;
+      if (writes.length > 0) {
+        const bytes = writes.reduce((sum, { args }) => sum + Buffer.byteLength(encode(flat(args))), 0);
+        const { places, giveBack } = placesOf(tenantId, keys, writes);
+        for (const args of giveBack) batch.addSilent(args);
+        end = await quotas.claim(tenantId, keys, { places, bytes }, sendForQuota);
+      }
+      const replies = await go().finally(end);
+      const gone = commands.flatMap(({ takes }, i) =>
+        takes !== undefined && isText(replies[i]) ? takes : [],
+      );
+      // Done is done: what is not taken out of the index now is counted until a refused write looks for it.
+      await quotas.forget(tenantId, keys, gone, sendForQuota).catch(() => undefined);
+      return replies;
+    }
   }
 }
 
-const claimsOf = (commands: readonly Sent<unknown>[]): Claim[] =>
-  commands.flatMap(({ makes = [], lives }) => makes.map((key) => ({ key, lives })));
+const isText = (reply: Reply | undefined): boolean => typeof reply === 'string';
 
 /** Runs commands and gives the reply of each, errors among them. */
 interface Performer {

@@ -1,20 +1,24 @@
 /** What a namespace may hold. */
 import type { ScopedRedis } from '../../../tenancy/redis/scoped.js';
 import { until } from '../../support/until.js';
-import { type Bench, openBench, scopedOf } from './support.js';
+import { type Bench, openBench, scopedOf, type TestTenant } from './support.js';
 
 const EXCEEDED = { code: 'QUOTA_EXCEEDED' };
 
 describe('quotas', () => {
   let bench: Bench;
+  let tenant: TestTenant;
   let redis: ScopedRedis;
   beforeAll(() => {
     bench = openBench();
   });
   beforeEach(async () => {
-    redis = scopedOf(bench.source(), await bench.tenant());
+    tenant = await bench.tenant();
+    redis = scopedOf(bench.source(), tenant);
   });
   afterAll(() => bench.close());
+  const keysIn = async (namespace: string): Promise<number> =>
+    (await bench.admin.keys(`${tenant.prefix}${namespace}:*`)).length;
 
   it('so many keys and no more, whatever makes them; those that are there can be written', async () => {
     const few = redis.namespace('few');
@@ -60,6 +64,91 @@ describe('quotas', () => {
     await fleeting.pipeline().pexpire('b', 500).expire('b', 90).exec();
     await until('its first end is past', () => Date.now() > first + 10);
     await expect(fleeting.set('d', 1)).rejects.toMatchObject(EXCEEDED);
+  });
+
+  it('a key that is removed and made again is counted: in a transaction, a pipeline, by callers at once', async () => {
+    const few = redis.namespace('few');
+    for (let i = 0; i < 10; i++)
+      await Promise.allSettled([
+        few.multi().del(`m${i}`).set(`m${i}`, 1).exec(),
+        few.pipeline().unlink(`p${i}`).incr(`p${i}`).exec(),
+        few.set(`c${i}`, 1),
+        few.del(`c${i}`),
+      ]);
+    expect(await keysIn('few')).toBe(3);
+  });
+
+  it('processes that make and remove the same keys at once never get past it', async () => {
+    const processes = Array.from({ length: 4 }, () => scopedOf(bench.source(), tenant).namespace('few'));
+    for (let round = 0; round < 20; round++) {
+      await Promise.allSettled(
+        processes.flatMap((few) =>
+          Array.from({ length: 5 }, (_, i) => [
+            few.set(`${round} ${i}`, 1),
+            few.del(`${round} ${i}`),
+            few.rpush(`${round} ${i}`, 1),
+          ]).flat(),
+        ),
+      );
+      expect(await keysIn('few')).toBeLessThanOrEqual(3);
+      for (let i = 0; i < 5; i++) await processes[0]?.del(`${round} ${i}`);
+    }
+    for (const key of ['a', 'b', 'c']) await processes[0]?.set(key, 1);
+    await expect(processes[1]?.set('d', 1)).rejects.toMatchObject(EXCEEDED);
+  });
+
+  it('a key that GETDEL refused to remove is counted on', async () => {
+    const few = redis.namespace('few');
+    for (const key of ['a', 'b', 'c']) {
+      await few.rpush(key, 1);
+      await expect(few.getdel(key)).rejects.toMatchObject({ code: 'STORE_REFUSED' });
+    }
+    await expect(few.set('d', 1)).rejects.toMatchObject(EXCEEDED);
+    expect(await few.pipeline().getdel('a').getdel('none').exec()).toMatchObject([
+      [{ code: 'STORE_REFUSED' }, undefined],
+      [null, null],
+    ]);
+    await expect(few.set('d', 1)).rejects.toMatchObject(EXCEEDED);
+  });
+
+  it('a process whose clock is ahead does not take for ended what is there', async () => {
+    const fleeting = redis.namespace('fleeting');
+    await fleeting.set('a', 1, { px: 4_000 });
+    await fleeting.set('b', 1, { px: 4_000 });
+    const now = Date.now.bind(Date);
+    const ahead = jest.spyOn(Date, 'now').mockImplementation(() => now() + 5_000);
+    try {
+      await expect(fleeting.set('c', 1)).rejects.toMatchObject(EXCEEDED);
+    } finally {
+      ahead.mockRestore();
+    }
+  });
+
+  it('a write that was refused leaves its place to the next one', async () => {
+    const few = redis.namespace('few');
+    await few.set('a', 1);
+    for (let i = 0; i < 10; i++)
+      await expect(few.hset('a', { f: 1 })).rejects.toMatchObject({ code: 'STORE_REFUSED' });
+    for (let i = 0; i < 10; i++) expect(await few.set(`none ${i}`, 1, { condition: 'xx' })).toBeNull();
+    await few.set('b', 1);
+    await few.set('c', 1);
+    expect(await keysIn('few')).toBe(3);
+  });
+
+  it('bytes: callers at once do not each have all of the room', async () => {
+    const small = redis.namespace('small');
+    const made = await Promise.allSettled(
+      Array.from({ length: 100 }, (_, i) => small.set(`k${i}`, 'x'.repeat(1_000))),
+    );
+    expect(made.filter(({ status }) => status === 'fulfilled').length).toBeLessThanOrEqual(9);
+    expect(await keysIn('small')).toBeLessThanOrEqual(9);
+  });
+
+  it('bytes: an element is not replaced by one that has no room', async () => {
+    const small = redis.namespace('small');
+    await small.rpush('list', 'a');
+    await expect(small.lset('list', 0, 'x'.repeat(10_001))).rejects.toMatchObject(EXCEEDED);
+    expect(await small.lset('list', 0, 'b')).toBe('OK');
   });
 
   it('bytes: about so many', async () => {
