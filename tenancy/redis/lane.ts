@@ -209,6 +209,8 @@ export class Lane {
     const queue = this.queue;
     this.queue = [];
     let text = '';
+    // Nothing was to be heard before.
+    if (this.written.size === 0) this.heard = performance.now();
     for (const [account, group] of groupByAccount(queue)) {
       // The user of this connection already, or about to be: the commands share that login's fate.
       if (this.login?.account !== account || this.login.error !== undefined) {

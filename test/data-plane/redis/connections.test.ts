@@ -42,6 +42,19 @@ describe('connections to Redis', () => {
     });
   });
 
+  it('one that had nothing to do for long is not taken for one that hangs', async () => {
+    const tenant = await bench.tenant();
+    const source = bench.source({ commandTimeout: 200 });
+    const notes = scopedOf(source, tenant).namespace('notes');
+    await notes.incr('n');
+    const idleSince = performance.now();
+    await until('it has been idle for long', () => performance.now() > idleSince + 300);
+    // Answered late enough to be looked at meanwhile, and in time.
+    await bench.admin.client('PAUSE', 60);
+    expect(await notes.incr('n')).toBe(2);
+    expect(source.stats().connects).toBe(1);
+  });
+
   it('with its own connection made impossible, a tenant goes on over the shared ones', async () => {
     const own = await startOwnRedis();
     const there = openBench(own.server.url);
