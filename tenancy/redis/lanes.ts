@@ -83,6 +83,7 @@ interface Waiting extends Omit<Exchange, 'account'> {
   account: Account;
   readonly user: User;
   readonly request: Request;
+  readonly since: number;
   lane: Lane | undefined;
   loginsRefused: number;
   losses: number;
@@ -115,6 +116,8 @@ export function openLanes(options: LanesOptions): Lanes {
   const shared = Array.from({ length: Math.max(1, sharedConnections) }, () => laneNamed('tenantry-shared'));
   const users = new Map<TenantId, User>();
   const owners = new Set<User>();
+  /** Those with requests that wait here. */
+  const holding = new Set<User>();
   let next = 0;
   let isClosed = false;
   let pending = 0;
@@ -128,6 +131,7 @@ export function openLanes(options: LanesOptions): Lanes {
       const now = performance.now();
       for (const lane of shared) lane.checkTime(now);
       for (const { own } of owners) own?.checkTime(now);
+      for (const user of holding) checkHeld(user, now - commandTimeout);
     },
     Math.max(10, commandTimeout / 20),
   );
@@ -151,6 +155,7 @@ export function openLanes(options: LanesOptions): Lanes {
           count: request.count,
           user,
           request,
+          since: performance.now(),
           lane: undefined,
           loginsRefused: 0,
           losses: 0,
@@ -200,8 +205,24 @@ export function openLanes(options: LanesOptions): Lanes {
     const mustWait =
       user.account === undefined || user.held.length > 0 || (user.pending > 0 && user.lane !== wanted);
     if (!mustWait && user.account !== undefined) return submit(waiting, wanted, user.account);
-    user.held.push(waiting);
+    hold(waiting);
     if (user.account === undefined) ask(user, false);
+  }
+
+  function hold(waiting: Waiting): void {
+    waiting.user.held.push(waiting);
+    holding.add(waiting.user);
+  }
+
+  /** Whoever has waited here since before `late` is told; what it waited for may never come. */
+  function checkHeld(user: User, late: number): void {
+    for (const waiting of user.held) {
+      if (waiting.since >= late) continue;
+      user.asking = undefined;
+      fail(waiting, unavailable(new Error('Command timed out')));
+    }
+    user.held = user.held.filter(({ isOver }) => !isOver);
+    if (user.held.length === 0) holding.delete(user);
   }
 
   function submit(waiting: Waiting, lane: Lane, account: Account): void {
@@ -242,7 +263,7 @@ export function openLanes(options: LanesOptions): Lanes {
         waiting.loginsRefused += 1;
         if (waiting.loginsRefused > 1 || isClosed || performance.now() < user.refusedUntil)
           return fail(waiting, unavailable(outcome.error));
-        user.held.push(waiting);
+        hold(waiting);
         if (user.account === waiting.account) return ask(user, true, outcome.error);
         return release(user);
       case 'unsent':
@@ -264,7 +285,7 @@ export function openLanes(options: LanesOptions): Lanes {
 
   /** Not within the connection's own turn, which is still giving back others. */
   function again(waiting: Waiting): void {
-    waiting.user.held.push(waiting);
+    hold(waiting);
     setImmediate(() => release(waiting.user));
   }
 
@@ -303,7 +324,7 @@ export function openLanes(options: LanesOptions): Lanes {
   function ask(user: User, fresh: boolean, refusal?: Error): void {
     if (user.asking !== undefined) return;
     const refused = user.account;
-    user.asking = credentials
+    const asking = credentials
       .get(user.id, 'redis', { fresh })
       .then(
         ({ password }) => {
@@ -316,9 +337,12 @@ export function openLanes(options: LanesOptions): Lanes {
         (error: unknown) => rejectHeld(user, error),
       )
       .finally(() => {
-        user.asking = undefined;
+        if (user.asking === asking) user.asking = undefined;
+        // One that came while the others were being told of a failure.
+        if (user.account === undefined && user.held.length > 0) ask(user, false);
         release(user);
       });
+    user.asking = asking;
   }
 
   function rejectHeld(user: User, error: unknown): void {

@@ -1,10 +1,20 @@
 /** Connections that are few, that break, and whose users change. */
 import { randomUUID } from 'node:crypto';
 import type { RunningServer } from '../../../local/server.js';
+import type { TenantCredentials } from '../../../tenancy/context/cell-servers.js';
+import { openLanes } from '../../../tenancy/redis/lanes.js';
 import { ensureNamespaces } from '../../../tenancy/redis/namespace.js';
+import { encode } from '../../../tenancy/redis/resp.js';
 import type { RedisNamespace } from '../../../tenancy/redis/scoped.js';
 import { until } from '../../support/until.js';
-import { type Bench, openBench, scopedOf, startOwnRedis, type TestTenant } from './support.js';
+import {
+  type Bench,
+  openBench,
+  scopedOf,
+  startOwnRedis,
+  type TestTenant,
+  withoutCredentials,
+} from './support.js';
 
 describe('connections to Redis', () => {
   let bench: Bench;
@@ -195,6 +205,30 @@ describe('connections to Redis', () => {
     for (let i = 0; i < 20; i++) await Promise.allSettled(Array.from({ length: 20 }, () => notes.get('a')));
     // At most one for each round, and then one for the requests that had met it.
     expect(bench.asked.fresh - before).toBeLessThanOrEqual(40);
+  });
+
+  it('a password that cannot be had is told to all who ask, and in time when no answer comes', async () => {
+    const tenant = await bench.tenant();
+    const passwords: TenantCredentials['get'][] = [
+      () => Promise.reject(new Error('the catalogue is away')),
+      () => new Promise(() => undefined),
+      (id, store) => bench.credentials.get(id, store),
+    ];
+    const lanes = openLanes({
+      url: withoutCredentials(bench.url),
+      credentials: { get: (id, store) => (passwords.shift() as TenantCredentials['get'])(id, store) },
+      commandTimeout: 200,
+    });
+    const ping = (): Promise<unknown> =>
+      lanes.send(tenant.tenantId, { text: encode(['PING']), count: 1, repeatable: true });
+    try {
+      // The next one comes while the others are being told.
+      await expect(ping().catch(ping)).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
+      expect(await ping()).toEqual(['PONG']);
+      expect(lanes.stats().pending).toBe(0);
+    } finally {
+      lanes.close();
+    }
   });
 
   it('one tenant cannot fill the queue that it shares', async () => {
