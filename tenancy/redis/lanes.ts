@@ -116,6 +116,8 @@ export function openLanes(options: LanesOptions): Lanes {
   const shared = Array.from({ length: Math.max(1, sharedConnections) }, () => laneNamed('tenantry-shared'));
   const users = new Map<TenantId, User>();
   const owners = new Set<User>();
+  /** Connections of their own that are given up and not closed yet. */
+  const closing = new Set<Lane>();
   /** Those with requests that wait here. */
   const holding = new Set<User>();
   let next = 0;
@@ -387,8 +389,8 @@ export function openLanes(options: LanesOptions): Lanes {
     user.heat = heatOf(user, now) + 1;
     user.heatAt = now;
     if (user.own !== undefined || user.heat < promoteAt || now < user.coolUntil || ownConnections < 1) return;
-    if (owners.size >= ownConnections) {
-      if (user.heat < user.promoteFrom && now < user.lookAgainAt) return;
+    if (owners.size + closing.size >= ownConnections) {
+      if (closing.size > 0 || (user.heat < user.promoteFrom && now < user.lookAgainAt)) return;
       const coolest = [...owners].reduce((a, b) => (heatOf(a, now) <= heatOf(b, now) ? a : b));
       // Clearly busier, so that two of a kind do not take it from each other all the time.
       user.promoteFrom = 2 * heatOf(coolest, now);
@@ -398,13 +400,15 @@ export function openLanes(options: LanesOptions): Lanes {
       }
       evictions += 1;
       demote(coolest);
+      // Until then it would be one too many.
+      if (closing.size > 0) return;
     }
     user.own = laneNamed('tenantry-own');
     owners.add(user);
     promotions += 1;
   }
 
-  /** Its requests end where they are; the connection closes behind the last of them. */
+  /** Its requests end where they are; the connection closes behind the last of them, at once when there is none. */
   function demote(user: User): void {
     const lane = user.own;
     if (lane === undefined) return;
@@ -412,12 +416,15 @@ export function openLanes(options: LanesOptions): Lanes {
     owners.delete(user);
     gone.connects += lane.connects;
     gone.logins += lane.logins;
+    closing.add(lane);
     const closeWhenIdle = (): void => {
       lane.checkTime(performance.now());
-      if (lane.isIdle || isClosed) lane.close();
-      else setTimeout(closeWhenIdle, 20);
+      if (!lane.isIdle && !isClosed) return void setTimeout(closeWhenIdle, 20);
+      lane.close();
+      closing.delete(lane);
     };
-    setImmediate(closeWhenIdle);
+    if (lane.isIdle) closeWhenIdle();
+    else setImmediate(closeWhenIdle);
   }
 }
 

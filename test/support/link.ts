@@ -7,6 +7,8 @@ export interface Link {
   readonly url: string;
   /** Every connection that goes through it now; later ones go through again. */
   cut(): void;
+  /** Every connection that goes through it now stays open, and nothing comes through any more. */
+  hold(): void;
   close(): Promise<void>;
 }
 
@@ -34,6 +36,9 @@ export async function openLink(to: string): Promise<Link> {
   return {
     url: url.href,
     cut,
+    hold() {
+      for (const socket of sockets) socket.unpipe();
+    },
     async close() {
       cut();
       link.close();

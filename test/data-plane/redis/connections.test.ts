@@ -6,6 +6,7 @@ import { openLanes } from '../../../tenancy/redis/lanes.js';
 import { ensureNamespaces } from '../../../tenancy/redis/namespace.js';
 import { encode } from '../../../tenancy/redis/resp.js';
 import type { RedisNamespace } from '../../../tenancy/redis/scoped.js';
+import { openLink } from '../../support/link.js';
 import { until } from '../../support/until.js';
 import {
   type Bench,
@@ -50,6 +51,40 @@ describe('connections to Redis', () => {
           ).length === 2
       );
     });
+  });
+
+  it('there are no more of them than allowed, also while those that would give way hang', async () => {
+    const [first, second] = await two();
+    const link = await openLink(bench.url);
+    const source = bench.source({
+      servers: { redisUrl: withoutCredentials(link.url) },
+      sharedConnections: 2,
+      ownConnections: 1,
+      promoteAt: 5,
+    });
+    const use = async (tenant: TestTenant, times: number): Promise<void> => {
+      const notes = scopedOf(source, tenant).namespace('notes');
+      for (let i = 0; i < times; i++) await notes.get('a');
+    };
+    try {
+      await use(first, 10);
+      link.hold();
+      const hanging = use(first, 1);
+      await use(second, 40);
+      const own = String(await bench.admin.client('LIST'))
+        .split('\n')
+        .filter((line) => line.includes('name=tenantry-own'));
+      expect(own.filter((line) => [first, second].some(({ user }) => line.includes(user)))).toHaveLength(1);
+      link.cut();
+      await hanging;
+      await until('the busier one has it', async () => {
+        await use(second, 1);
+        return source.stats().promotions === 2;
+      });
+    } finally {
+      await source.close();
+      await link.close();
+    }
   });
 
   it('one that had nothing to do for long is not taken for one that hangs', async () => {
