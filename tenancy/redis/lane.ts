@@ -65,6 +65,8 @@ interface Submitted {
 type State = 'idle' | 'connecting' | 'fresh' | 'logging-in' | 'ready' | 'retired';
 
 const LONGEST_PAUSE = 1_000;
+/** Milliseconds that a connection to a server that takes no writes is kept. */
+const READ_ONLY_FOR = 1_000;
 
 export class Lane {
   private state: State = 'idle';
@@ -76,6 +78,7 @@ export class Lane {
   private flushing = false;
   private failures = 0;
   private heard = 0;
+  private readySince = 0;
   private pause: NodeJS.Timeout | undefined;
   logins = 0;
   connects = 0;
@@ -264,6 +267,9 @@ export class Lane {
     if (error === undefined) this.end(head, { kind: 'answered', replies: head.replies });
     // The user before may have been the same one, under a password that was still good when it came.
     else this.end(head, { kind: nothingRan(head.replies) ? 'login-refused' : 'lost', error });
+    // After a fail-over the address leads to another server, and this one says no more than that.
+    const readOnly = head.replies.find(isReadOnly);
+    if (readOnly !== undefined && performance.now() - this.readySince > READ_ONLY_FOR) throw readOnly;
   }
 
   private onFirstLogin(reply: Reply): void {
@@ -271,6 +277,7 @@ export class Lane {
     const login = this.login;
     if (!(reply instanceof ReplyError)) {
       this.state = 'ready';
+      this.readySince = performance.now();
       this.failures = 0;
       return this.flush();
     }
@@ -299,6 +306,9 @@ function nothingRan(replies: readonly Reply[]): boolean {
     replies.every((reply) => isRefusal(reply, /^(NOPERM|NOAUTH)\b/))
   );
 }
+
+const isReadOnly = (reply: Reply): reply is ReplyError =>
+  reply instanceof ReplyError && /^READONLY\b/.test(reply.message);
 
 const isLoginRefused = ({ message }: Error): boolean => /^(WRONGPASS|NOPERM|NOAUTH)\b/.test(message);
 

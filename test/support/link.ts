@@ -9,12 +9,14 @@ export interface Link {
   cut(): void;
   /** Every connection that goes through it now stays open, and nothing comes through any more. */
   hold(): void;
+  /** Later connections go to another server. */
+  leadTo(to: string): void;
   close(): Promise<void>;
 }
 
 export async function openLink(to: string): Promise<Link> {
   const url = new URL(to);
-  const port = Number(url.port);
+  let port = Number(url.port);
   const sockets = new Set<Socket>();
   const link = createServer((near) => {
     const far = connect({ host: '127.0.0.1', port });
@@ -38,6 +40,9 @@ export async function openLink(to: string): Promise<Link> {
     cut,
     hold() {
       for (const socket of sockets) socket.unpipe();
+    },
+    leadTo(other) {
+      port = Number(new URL(other).port);
     },
     async close() {
       cut();

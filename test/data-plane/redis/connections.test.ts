@@ -3,13 +3,15 @@ import { randomUUID } from 'node:crypto';
 import type { RunningServer } from '../../../local/server.js';
 import type { TenantCredentials } from '../../../tenancy/context/cell-servers.js';
 import { openLanes } from '../../../tenancy/redis/lanes.js';
-import { ensureNamespaces } from '../../../tenancy/redis/namespace.js';
+import { ensureNamespaces, restoreNamespaces } from '../../../tenancy/redis/namespace.js';
 import { encode } from '../../../tenancy/redis/resp.js';
 import type { RedisNamespace } from '../../../tenancy/redis/scoped.js';
 import { openLink } from '../../support/link.js';
 import { until } from '../../support/until.js';
 import {
   type Bench,
+  failOver,
+  follow,
   openBench,
   scopedOf,
   startOwnRedis,
@@ -329,6 +331,62 @@ describe('a Redis that goes away', () => {
     await notes.set('a', 1);
     await bench.admin.client('KILL', 'USER', tenant.user);
     expect(await notes.get('a')).toBe('1');
+  });
+
+  it('that becomes a replica: writes go to the server that the address leads to now', async () => {
+    const next = await startOwnRedis(server);
+    const link = await openLink(server.url);
+    const there = openBench(next.server.url);
+    try {
+      const tenants = await bench.tenants(2);
+      const source = bench.source({
+        servers: { redisUrl: withoutCredentials(link.url) },
+        sharedConnections: 1,
+      });
+      const [one, other] = tenants.map((tenant) => scopedOf(source, tenant).namespace('notes'));
+      await one?.set('a', 'before');
+      await follow(next.server, server);
+      await restoreNamespaces(there.admin, tenants);
+      link.leadTo(next.server.url);
+      await failOver(server, next.server);
+      // The connections are still there, to a server that takes no writes any more.
+      await until('it may write', () => one?.set('b', 'after').catch(() => undefined));
+      expect(await Promise.all([one?.mget('a', 'b'), other?.incr('n')])).toEqual([['before', 'after'], 1]);
+      expect(await there.admin.get(`${tenants[0]?.prefix}notes:b`)).toBe('after');
+      expect(source.stats().connects).toBe(2);
+    } finally {
+      await there.close();
+      await link.close();
+      await next.close();
+    }
+  });
+
+  it('that takes no writes for a while: reads go on', async () => {
+    const next = await startOwnRedis(server);
+    try {
+      const [tenant, other] = await bench.tenants(2);
+      if (tenant === undefined || other === undefined) throw new Error('no tenants');
+      const source = bench.source({ sharedConnections: 1, ownConnections: 0 });
+      const [notes, others] = [
+        scopedOf(source, tenant).namespace('notes'),
+        scopedOf(source, other).namespace('notes'),
+      ];
+      await notes.set('a', 'before');
+      await follow(server, next.server);
+      const writes = Array.from({ length: 200 }, () => others.set('b', 1));
+      const reads = Array.from({ length: 200 }, () => notes.get('a'));
+      expect((await Promise.allSettled(writes)).filter(({ status }) => status === 'fulfilled')).toEqual([]);
+      await Promise.all(reads);
+      for (let i = 0; i < 200; i++)
+        await Promise.all([
+          notes.get('a'),
+          expect(others.set('b', 1)).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' }),
+        ]);
+      // To look where the address leads is worth a connection now and then.
+      expect(source.stats().connects).toBeLessThanOrEqual(10);
+    } finally {
+      await next.close();
+    }
   });
 
   it('that hangs: each command ends in time, and the queue does not grow', async () => {

@@ -1,6 +1,6 @@
 /** Tenants with ACL users on a real Redis, and their scoped sides. */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
@@ -9,6 +9,7 @@ import { defineManifest, type Manifest } from '../../../domain/manifest.js';
 import { redisKeyPrefix, redisUserName } from '../../../domain/names.js';
 import { startRedis } from '../../../local/redis.js';
 import { silentReport } from '../../../local/report.js';
+import { writePrivate } from '../../../local/secret.js';
 import type { RunningServer } from '../../../local/server.js';
 import supportDesk from '../../../manifest/support-desk.js';
 import type { TenantCredentials } from '../../../tenancy/context/cell-servers.js';
@@ -22,6 +23,7 @@ import {
 } from '../../../tenancy/redis/scoped.js';
 import { ownEnv } from '../../support/servers.js';
 import { testStack } from '../../support/stack.js';
+import { until } from '../../support/until.js';
 
 export interface TestTenant {
   readonly tenantId: TenantId;
@@ -166,9 +168,21 @@ export const scopedOf = (source: ScopedRedisSource, { tenantId }: TestTenant): S
 
 export const withoutCredentials = (url: string): string => url.replace(/^(rediss?:\/\/)[^@/]*@/, '$1');
 
-/** A Redis server that a test may kill. */
-export async function startOwnRedis(): Promise<{ server: RunningServer; close(): Promise<void> }> {
+export interface OwnRedis {
+  readonly server: RunningServer;
+  close(): Promise<void>;
+}
+
+/**
+ * A Redis server that a test may kill.
+ * @param twin one whose password it has, as the servers of a fail-over do
+ */
+export async function startOwnRedis(twin?: RunningServer): Promise<OwnRedis> {
   const directory = await mkdtemp(join(tmpdir(), 'tenantry-redis-'));
+  if (twin !== undefined) {
+    await mkdir(join(directory, 'redis'));
+    writePrivate(join(directory, 'redis', 'password'), decodeURIComponent(new URL(twin.url).password));
+  }
   const server = await startRedis({ dataDir: directory, report: silentReport, env: ownEnv() });
   return {
     server,
@@ -177,4 +191,30 @@ export async function startOwnRedis(): Promise<{ server: RunningServer; close():
       await rm(directory, { recursive: true, force: true });
     },
   };
+}
+
+/** Makes a server follow another one, until it has all that the other has. */
+export async function follow(server: RunningServer, primary: RunningServer): Promise<void> {
+  const { hostname, port, password } = new URL(primary.url);
+  const redis = new Redis(server.url);
+  try {
+    await redis.config('SET', 'masterauth', decodeURIComponent(password));
+    await redis.replicaof(hostname, port);
+    await until('it has all of it', async () =>
+      (await redis.info('replication')).includes('master_link_status:up'),
+    );
+  } finally {
+    redis.disconnect();
+  }
+}
+
+/** The follower takes over; whom it followed follows it from here on, as after a fail-over. */
+export async function failOver(from: RunningServer, to: RunningServer): Promise<void> {
+  const redis = new Redis(to.url);
+  try {
+    await redis.replicaof('NO', 'ONE');
+  } finally {
+    redis.disconnect();
+  }
+  await follow(from, to);
 }
