@@ -76,6 +76,8 @@ function openRedis(url: string, name: string): Redis {
     commandTimeout: 10_000,
     maxRetriesPerRequest: 1,
     retryStrategy: (times) => Math.min(50 * times, 1_000),
+    // After a fail-over the address leads to another server; this one is a replica now.
+    reconnectOnError: ({ message }) => message.startsWith('READONLY'),
     // Sub-millisecond replies matter more than fewer packets.
     noDelay: true,
   });

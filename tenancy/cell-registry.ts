@@ -3,6 +3,7 @@
  * was tried, the canary lives, Redis knows its users. Preparing is safe to repeat, so every worker does it.
  */
 import { setTimeout as wait } from 'node:timers/promises';
+import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import type { Blueprint } from '../catalogue/admission.js';
 import type { Cell, EnforcementTrial } from '../catalogue/cells.js';
@@ -155,7 +156,23 @@ async function keepNamespaces(
   // Connected first, so that what is heard from here on is that it came back.
   await redis.ping();
   redis.on('ready', () => void remake());
+  const watch = setInterval(() => void leaveReplica(redis), LOOK_AT_ROLE_EVERY).unref();
+  redis.once('end', () => clearInterval(watch));
   await reconcile();
+}
+
+/** Milliseconds. */
+const LOOK_AT_ROLE_EVERY = 5_000;
+
+/**
+ * After a fail-over a connection may stay, to a server that is a replica now. It says so only to whoever writes, and the
+ * users are to be made on the other one before anybody comes.
+ */
+async function leaveReplica(redis: Redis): Promise<void> {
+  if (redis.status !== 'ready') return;
+  // One that does not answer is not to be left for another.
+  const [role] = await redis.role().catch(() => [undefined]);
+  if (role === 'slave') redis.disconnect(true);
 }
 
 async function closeAll(cell: PreparedCell): Promise<void> {
