@@ -3,7 +3,7 @@
  * one load, and a lock in the tenant's own namespace keeps the other processes waiting for it.
  *
  * - A loader's failure reaches those who wait for that load, and is not kept.
- * - The lock is a lease. When its holder dies, or takes longer than `lockMs`, somebody else loads.
+ * - The lock is a lease. When its holder dies, or takes longer than `lockMs`, somebody else loads, in the same process too.
  * - A value that was removed while it was being made is not kept: the lock goes with it, and a loader whose lock is gone
  *   keeps nothing. Without scripts that is looked at a round trip before it is written, no closer.
  * - A cache that cannot be written or reached costs speed, not answers: the loader is asked.
@@ -46,6 +46,15 @@ export interface Cache {
 
 const FIVE_MINUTES = 300;
 
+/** A loader has taken so long that others no longer wait for it. */
+const OVERDUE = Symbol('overdue');
+
+interface Load {
+  /** JSON. */
+  readonly text: Promise<string | undefined>;
+  readonly overdue: Promise<typeof OVERDUE>;
+}
+
 export function createCache(options: CacheOptions = {}): Cache {
   const {
     namespace = 'cache',
@@ -54,27 +63,27 @@ export function createCache(options: CacheOptions = {}): Cache {
     maxLoads = 1_000,
     redis = (): ScopedRedis => currentTenant().redis,
   } = options;
-  /** By tenant and key; a value is JSON. */
-  const loads = new Map<string, Promise<string | undefined>>();
+  /** By tenant and key. */
+  const loads = new Map<string, Load>();
+  let running = 0;
 
   return {
     async getOrSet<T>(key: string, load: () => T | Promise<T>, own: { ttlSeconds?: number } = {}) {
-      const { cached, name } = place(key);
-      let loading = loads.get(name);
-      if (loading === undefined) {
-        const found = await cached.get(valueOf(key)).catch(nothing);
-        if (found !== null) return JSON.parse(found) as T;
+      const parsed = (text: string | undefined): T =>
+        (text === undefined ? undefined : JSON.parse(text)) as T;
+      for (;;) {
+        const { cached, name } = place(key);
+        if (!loads.has(name)) {
+          const found = await cached.get(valueOf(key)).catch(nothing);
+          if (found !== null) return parsed(found);
+        }
         // Somebody may have begun meanwhile.
-        loading = loads.get(name);
+        const loading = loads.get(name);
+        if (loading === undefined)
+          return parsed(await begin(name, cached, key, async () => json(await load()), endOf(cached, own)));
+        const text = await Promise.race([loading.text, loading.overdue]);
+        if (text !== OVERDUE) return parsed(text);
       }
-      if (loading === undefined) {
-        if (loads.size >= maxLoads) throw new TenantryError('CLIENTS_EXHAUSTED', { store: 'the cache' });
-        const made = async (): Promise<string | undefined> => json(await load());
-        loading = loadOnce(cached, key, made, endOf(cached, own)).finally(() => loads.delete(name));
-        loads.set(name, loading);
-      }
-      const text = await loading;
-      return (text === undefined ? undefined : JSON.parse(text)) as T;
     },
     async get(key) {
       const text = await place(key).cached.get(valueOf(key));
@@ -96,6 +105,39 @@ export function createCache(options: CacheOptions = {}): Cache {
       await place(key).cached.del(valueOf(key), lockOf(key));
     },
   };
+
+  /** One load that others in this process wait for, until it is overdue. */
+  function begin(
+    name: string,
+    cached: RedisNamespace,
+    key: string,
+    load: () => Promise<string | undefined>,
+    px: number,
+  ): Promise<string | undefined> {
+    if (running >= maxLoads) throw new TenantryError('CLIENTS_EXHAUSTED', { store: 'the cache' });
+    running += 1;
+    let timer: NodeJS.Timeout | undefined;
+    const noLonger = (): void => {
+      if (loads.get(name) === begun) loads.delete(name);
+    };
+    let giveUp: (as: typeof OVERDUE) => void = () => undefined;
+    const overdue = new Promise<typeof OVERDUE>((resolve) => (giveUp = resolve));
+    const timed = (): Promise<string | undefined> => {
+      timer = setTimeout(() => {
+        noLonger();
+        giveUp(OVERDUE);
+      }, lockMs);
+      return load();
+    };
+    const text = loadOnce(cached, key, timed, px).finally(() => {
+      running -= 1;
+      clearTimeout(timer);
+      noLonger();
+    });
+    const begun: Load = { text, overdue };
+    loads.set(name, begun);
+    return text;
+  }
 
   function place(key: string): { cached: RedisNamespace; name: string } {
     const scoped = redis();

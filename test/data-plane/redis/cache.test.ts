@@ -166,6 +166,27 @@ describe('the cache', () => {
     expect(await third).toBe('made');
   });
 
+  it('a loader that hangs holds up others no longer than its lock, and is counted until it ends', async () => {
+    const cache = cacheOf(await bench.tenant(), { lockMs: 100, maxLoads: 2 });
+    const hanging = gate('late');
+    const loader = gate('made');
+    loader.open();
+    const first = cache.getOrSet('a', hanging.load);
+    await hanging.begun;
+    const others = Array.from({ length: 20 }, () => cache.getOrSet('a', loader.load));
+    expect(await Promise.all(others)).toEqual(others.map(() => 'made'));
+    expect(loader.loads()).toBe(1);
+
+    const second = cache.getOrSet('b', hanging.load);
+    await until('both hang', () => hanging.loads() === 2);
+    await expect(cache.getOrSet('c', loader.load)).rejects.toMatchObject({ code: 'CLIENTS_EXHAUSTED' });
+    hanging.open();
+    expect(await Promise.all([first, second])).toEqual(['late', 'late']);
+    // What came too late is not kept in the place of what was made meanwhile.
+    expect(await cache.get('a')).toBe('made');
+    expect(await cache.getOrSet('c', loader.load)).toBe('made');
+  });
+
   it('with Redis away the loader is asked, once for all who ask at the same time', async () => {
     const own = await startOwnRedis();
     const there = openBench(own.server.url);
