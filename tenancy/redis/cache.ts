@@ -12,6 +12,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { TenantryError } from '../../domain/errors.js';
 import { currentTenant } from '../context/tenant-context.js';
+import { refuseOtherThanText } from './keys.js';
 import type { RedisNamespace, ScopedRedis } from './scoped.js';
 
 export interface CacheOptions {
@@ -140,6 +141,8 @@ export function createCache(options: CacheOptions = {}): Cache {
   }
 
   function place(key: string): { cached: RedisNamespace; name: string } {
+    // As a part of another text anything would do, and any two objects be the same key.
+    refuseOtherThanText(key);
     const scoped = redis();
     return { cached: scoped.namespace(namespace), name: `${scoped.tenantId} ${key}` };
   }

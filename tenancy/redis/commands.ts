@@ -8,6 +8,9 @@
 import { type Keys, refusedStatement } from './keys.js';
 import type { Reply } from './resp.js';
 
+/** Characters of one write: somewhat fewer than may wait for a connection, and far fewer than a string may have. */
+export const MAX_LENGTH = 60 * 2 ** 20;
+
 export type Value = string | number;
 type Arg = Value;
 
@@ -312,21 +315,25 @@ export const COMMANDS = {
     keys: Keys,
     after: Readonly<Record<string, string>>,
     limit?: number,
-  ): Sent<{ key: string; entries: StreamEntry[] }[]> => ({
-    args: [
-      'XREAD',
-      ...(limit === undefined ? [] : ['COUNT', limit]),
-      'STREAMS',
-      ...Object.keys(after).map((key) => keys.wire(key)),
-      ...Object.values(after),
-    ],
-    isRead: true,
-    reply: (raw) =>
-      ((raw ?? []) as [string, Reply][]).map(([key, list]) => ({
-        key: keys.plain(key),
-        entries: entries(list),
-      })),
-  }),
+  ): Sent<{ key: string; entries: StreamEntry[] }[]> => {
+    // Read once: an object that says other keys the second time would have ids taken for keys.
+    const given = Object.entries(after).map(([key, id]) => [keys.wire(key), id] as const);
+    return {
+      args: [
+        'XREAD',
+        ...(limit === undefined ? [] : ['COUNT', limit]),
+        'STREAMS',
+        ...given.map(([key]) => key),
+        ...given.map(([, id]) => id),
+      ],
+      isRead: true,
+      reply: (raw) =>
+        ((raw ?? []) as [string, Reply][]).map(([key, list]) => ({
+          key: keys.plain(key),
+          entries: entries(list),
+        })),
+    };
+  },
 } as const satisfies Record<string, (keys: Keys, ...args: never[]) => Sent<unknown>>;
 
 function range({ by, reverse = false, limit }: ZRangeOptions = {}): Value[] {
@@ -340,10 +347,16 @@ function range({ by, reverse = false, limit }: ZRangeOptions = {}): Value[] {
 const scoreArg = (score: number): Value =>
   score === Number.POSITIVE_INFINITY ? '+inf' : score === Number.NEGATIVE_INFINITY ? '-inf' : score;
 
-/** A command's arguments as text. @throws TenantryError STATEMENT_REFUSED of what is neither a string nor a number */
+/**
+ * A command's arguments as text.
+ * @throws TenantryError STATEMENT_REFUSED of what is neither a string nor a number, or too long
+ */
 export function flat(args: readonly Arg[]): string[] {
   return args.map((arg) => {
-    if (typeof arg === 'string') return arg;
+    if (typeof arg === 'string') {
+      if (arg.length > MAX_LENGTH) throw refusedStatement('an argument is too long');
+      return arg;
+    }
     if (typeof arg === 'number') return String(arg);
     throw refusedStatement('an argument is neither a string nor a number');
   });

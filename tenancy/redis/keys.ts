@@ -22,14 +22,14 @@ export interface Keys extends NamespaceSpec {
 
 /** @throws TenantryError STATEMENT_REFUSED of a namespace that nobody declared */
 export function keysOf(manifest: Manifest, tenantId: TenantId, namespace: string): Keys {
+  if (typeof namespace !== 'string') throw refusedStatement("a namespace's name is not a string");
   const spec = specOf(manifest, namespace);
   const prefix = redisKey(tenantId, namespace, '');
   return {
     ...spec,
     namespace,
     wire(key) {
-      // Its type holds at compile time only: a query parameter may be an array.
-      if (typeof key !== 'string') throw refusedStatement('a key is not a string');
+      refuseOtherThanText(key);
       // Two different ones would become the same bytes.
       if (/\p{Surrogate}/u.test(key)) throw refusedStatement('a key is not well-formed Unicode');
       if (Buffer.byteLength(key) > MAX_KEY_BYTES) throw refusedStatement('a key is too long');
@@ -44,6 +44,11 @@ export function keysOf(manifest: Manifest, tenantId: TenantId, namespace: string
       return wireKey.slice(prefix.length);
     },
   };
+}
+
+/** Its type holds at compile time only: a query parameter may be an array. */
+export function refuseOtherThanText(key: unknown): asserts key is string {
+  if (typeof key !== 'string') throw refusedStatement('a key is not a string');
 }
 
 export const refusedStatement = (reason: string): TenantryError =>

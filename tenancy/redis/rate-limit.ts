@@ -9,7 +9,7 @@
 import type { Request, RequestHandler } from 'express';
 import { TenantryError } from '../../domain/errors.js';
 import { currentTenant } from '../context/tenant-context.js';
-import { refusedStatement } from './keys.js';
+import { refusedStatement, refuseOtherThanText } from './keys.js';
 import type { ScopedRedis } from './scoped.js';
 
 export interface RateLimitOptions {
@@ -36,7 +36,7 @@ export interface RateLimiter {
   /**
    * Counts one more, or `cost` many, of `key`: whoever is limited. What is refused is counted too.
    * @throws TenantryError STORE_UNAVAILABLE, TENANT_SUSPENDED (read-only: nothing can be counted), NO_TENANT_CONTEXT,
-   *   STATEMENT_REFUSED (a window that the namespace does not allow)
+   *   STATEMENT_REFUSED (a window that the namespace does not allow, a key that is no string)
    */
   consume(key: string, cost?: number): Promise<RateLimitResult>;
   /** Forgets what was counted. */
@@ -64,7 +64,10 @@ export function createRateLimiter(options: RateLimitOptions): RateLimiter {
   if (!Number.isSafeInteger(windowMs) || windowMs < 1)
     throw new RangeError('windowMs must be a whole number from 1');
   // The name's length goes first, so that no name and key read like another pair of them.
-  const keyed = (key: string): string => `${name.length}:${name}:${key}`;
+  const keyed = (key: string): string => {
+    refuseOtherThanText(key);
+    return `${name.length}:${name}:${key}`;
+  };
 
   async function consume(key: string, cost = 1): Promise<RateLimitResult> {
     if (!Number.isSafeInteger(cost) || cost < 1) throw new RangeError('cost must be a whole number from 1');

@@ -8,8 +8,8 @@ import type { Manifest } from '../../domain/manifest.js';
 import type { CellServers } from '../context/cell-servers.js';
 import { refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
 import { storeError } from '../store-error.js';
-import { COMMANDS, flat, type Sent } from './commands.js';
-import { type Keys, keysOf } from './keys.js';
+import { COMMANDS, flat, MAX_LENGTH, type Sent } from './commands.js';
+import { type Keys, keysOf, refusedStatement } from './keys.js';
 import { type LanesOptions, type LaneStats, openLanes } from './lanes.js';
 import { createQuotas, hasQuota, indexed, placesOf, type Send } from './quota.js';
 import { encode, type Reply, ReplyError } from './resp.js';
@@ -170,7 +170,9 @@ class Batch {
     this.addSilent(args);
   }
   addSilent(args: readonly string[]): void {
-    this.body += encode(args);
+    const text = encode(args);
+    if (this.body.length + text.length > MAX_LENGTH) throw refusedStatement('too much for one write');
+    this.body += text;
     this.sent += 1;
   }
   text(): string {

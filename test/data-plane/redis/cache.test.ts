@@ -154,6 +154,18 @@ describe('the cache', () => {
     expect(await cache.get('b')).toBeUndefined();
   });
 
+  it('a key that is no string is refused: any two objects would be the same one', async () => {
+    const cache = cacheOf(await bench.tenant());
+    const anything: unknown[] = [{ id: 1 }, { id: 2 }, ['a'], undefined, null, 1];
+    for (const key of anything) {
+      const refused = { code: 'STATEMENT_REFUSED' };
+      await expect(cache.getOrSet(key as string, () => 1)).rejects.toMatchObject(refused);
+      await expect(cache.set(key as string, 1)).rejects.toMatchObject(refused);
+      await expect(cache.get(key as string)).rejects.toMatchObject(refused);
+      await expect(cache.delete(key as string)).rejects.toMatchObject(refused);
+    }
+  });
+
   it('loads at once are bounded', async () => {
     const cache = cacheOf(await bench.tenant(), { maxLoads: 2 });
     const loader = gate('made');

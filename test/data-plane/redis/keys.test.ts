@@ -3,20 +3,22 @@ import fc from 'fast-check';
 import { newTenantId } from '../../../domain/ids.js';
 import { COMMANDS, flat, type Sent } from '../../../tenancy/redis/commands.js';
 import { type Keys, keysOf, MAX_KEY_BYTES } from '../../../tenancy/redis/keys.js';
-import type { RedisNamespace } from '../../../tenancy/redis/scoped.js';
+import type { RedisNamespace, ScopedRedis } from '../../../tenancy/redis/scoped.js';
 import { type Bench, manifest, openBench, scopedOf, type TestTenant } from './support.js';
 
 describe('keys', () => {
   let bench: Bench;
   let tenant: TestTenant;
   let other: TestTenant;
+  let redis: ScopedRedis;
   let notes: RedisNamespace;
   beforeAll(async () => {
     bench = openBench();
     const [a, b] = await bench.tenants(2);
     if (a === undefined || b === undefined) throw new Error('no tenants');
     [tenant, other] = [a, b];
-    notes = scopedOf(bench.source(), tenant).namespace('notes');
+    redis = scopedOf(bench.source(), tenant);
+    notes = redis.namespace('notes');
     await bench.admin.set(`${other.prefix}notes:a`, 'theirs');
   });
   afterAll(() => bench.close());
@@ -139,6 +141,36 @@ describe('keys', () => {
         code: 'STATEMENT_REFUSED',
       });
     expect(await notes.get('a')).toBeNull();
+    // One that is another name each time that it is read, from a declared one to a hidden one.
+    const names = ['notes', 'notes', 'tenantry:quota:few'];
+    const shifting = { toString: () => names.shift() ?? 'tenantry:quota:few' };
+    for (const name of [shifting, ['notes'], undefined, Symbol('notes')])
+      expect(() => redis.namespace(name as string)).toThrow(
+        expect.objectContaining({ code: 'STATEMENT_REFUSED' }),
+      );
+  });
+
+  it('what is too long for one write is refused before it is sent, whole or as the sum of a pipeline', async () => {
+    const [longest, large] = ['x'.repeat(2 ** 29 - 100), 'x'.repeat(40 * 2 ** 20)];
+    await expect(notes.set('a', longest)).rejects.toMatchObject({ code: 'STATEMENT_REFUSED' });
+    await expect(notes.pipeline().set('a', large).set('b', large).exec()).rejects.toMatchObject({
+      code: 'STATEMENT_REFUSED',
+    });
+    expect(await notes.exists('a', 'b')).toBe(0);
+  });
+
+  it('ids of streams are not taken for keys, whatever the object says', async () => {
+    let reads = 0;
+    const after = new Proxy<Record<string, string>>(
+      { a: '0', b: '0', c: '0' },
+      { ownKeys: () => (reads++ === 0 ? ['a'] : ['a', 'b', 'c']), get: (_, key) => `id of ${String(key)}` },
+    );
+    expect(COMMANDS.xread(keysOf(manifest, tenant.tenantId, 'notes'), after).args).toEqual([
+      'XREAD',
+      'STREAMS',
+      `${tenant.prefix}notes:a`,
+      'id of a',
+    ]);
   });
 
   it('a key that comes back from elsewhere is a breach, and is not handed out', () => {

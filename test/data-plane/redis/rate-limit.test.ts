@@ -117,6 +117,8 @@ describe('the rate limiter', () => {
     const within = await limiterOf(tenant, { namespace: 'drafts', windowMs: 50_000 }).consume('a');
     expect(Math.ceil(within.resetMs / 10_000)).toBe(5);
     await expect(limiter.consume('a', -1)).rejects.toThrow(RangeError);
+    for (const key of [['a'], {}, undefined])
+      await expect(limiter.consume(key as string)).rejects.toMatchObject({ code: 'STATEMENT_REFUSED' });
     expect(() => limiterOf(tenant, { limit: 0 })).toThrow(RangeError);
   });
 
