@@ -1,4 +1,5 @@
 /** Redis' wire protocol, version 2: commands as text, replies as they come in pieces. */
+import { constants } from 'node:buffer';
 
 /** An error that the server gave as a command's reply. */
 export class ReplyError extends Error {
@@ -6,6 +7,17 @@ export class ReplyError extends Error {
 }
 
 export type Reply = string | number | null | ReplyError | Reply[];
+
+/** The error that a command was answered with, or that stands in the place of a part of its answer. */
+export function errorIn(reply: Reply): ReplyError | undefined {
+  if (reply instanceof ReplyError) return reply;
+  if (!Array.isArray(reply)) return undefined;
+  for (const item of reply) {
+    const error = typeof item === 'object' && item !== null ? errorIn(item) : undefined;
+    if (error !== undefined) return error;
+  }
+  return undefined;
+}
 
 /** Each argument goes with its length: nothing in it can begin another command. */
 export function encode(args: readonly string[]): string {
@@ -24,13 +36,17 @@ export class ReplyReader {
   private pieces: Buffer[] = [];
   private held = 0;
   private wanted = 0;
+  /** How much of what comes next belongs to a value that is not kept. */
+  private skipped = 0;
   /** The arrays that are being filled, the innermost last. */
   private readonly open: { readonly items: Reply[]; missing: number }[] = [];
 
   constructor(private readonly onReply: (reply: Reply) => void) {}
 
   /** @throws Error when it is not Redis that answers */
-  feed(chunk: Buffer): void {
+  feed(bytes: Buffer): void {
+    const chunk = bytes.subarray(this.skipped);
+    this.skipped -= bytes.length - chunk.length;
     this.pieces.push(chunk);
     this.held += chunk.length;
     if (this.held < this.wanted) return;
@@ -66,6 +82,14 @@ export class ReplyReader {
           const length = Number(line);
           if (length === -1) {
             this.take(null);
+            break;
+          }
+          if (length > constants.MAX_STRING_LENGTH) {
+            // Redis keeps 24 bytes more than a string may have characters.
+            this.take(new ReplyError('TOOLONG a value is longer than a string can be'));
+            next += length + 2;
+            this.skipped = Math.max(0, next - data.length);
+            next -= this.skipped;
             break;
           }
           if (next + length + 2 > data.length) {

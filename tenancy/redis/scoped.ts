@@ -12,7 +12,7 @@ import { COMMANDS, flat, MAX_LENGTH, type Sent } from './commands.js';
 import { type Keys, keysOf, refusedStatement } from './keys.js';
 import { type LanesOptions, type LaneStats, openLanes } from './lanes.js';
 import { createQuotas, hasQuota, indexed, placesOf, type Send } from './quota.js';
-import { encode, type Reply, ReplyError } from './resp.js';
+import { encode, errorIn, type Reply, ReplyError } from './resp.js';
 
 export interface ScopedRedis {
   readonly store: 'redis';
@@ -223,11 +223,12 @@ class ChainedCommands {
     // Taken out, so that the same chain never runs twice.
     const commands = this.commands.splice(0);
     const replies = await this.performer.perform(commands, this.atomic);
-    return replies.map((reply, i) =>
-      reply instanceof ReplyError
-        ? [storeError('redis', reply), undefined]
-        : [null, commands[i]?.reply(reply)],
-    );
+    return replies.map((reply, i) => {
+      const error = errorIn(reply);
+      return error === undefined
+        ? [null, commands[i]?.reply(reply)]
+        : [storeError('redis', error), undefined];
+    });
   }
 }
 
@@ -236,7 +237,8 @@ for (const [name, command] of TABLE) {
     value: async function (this: DirectCommands, ...args: unknown[]) {
       const sent = command(this.performer.keys, ...args);
       const [reply = null] = await this.performer.perform([sent], false);
-      if (reply instanceof ReplyError) throw storeError('redis', reply);
+      const error = errorIn(reply);
+      if (error !== undefined) throw storeError('redis', error);
       return sent.reply(reply);
     },
   });

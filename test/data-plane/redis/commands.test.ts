@@ -140,6 +140,29 @@ describe('a tenant at its keys', () => {
     expect(empty).toBeNull();
   });
 
+  it('a value longer than a string can be is refused to who asks for it, and nobody else notices', async () => {
+    const [one, other] = await bench.tenants(2);
+    if (one === undefined || other === undefined) throw new Error('no tenants');
+    const shared = bench.source({ sharedConnections: 1, ownConnections: 0, commandTimeout: 40_000 });
+    const [large, others] = [one, other].map((of) => scopedOf(shared, of).namespace('notes'));
+    const key = `${one.prefix}notes:large`;
+    // The most that Redis keeps: 512 MiB, 24 more than a string may have.
+    await bench.admin.setrange(key, 2 ** 29 - 1, 'x');
+    try {
+      const [got, list, count] = await Promise.allSettled([
+        large?.get('large'),
+        large?.mget('large', 'none'),
+        others?.incr('n'),
+      ]);
+      expect(got).toMatchObject({ reason: { code: 'STORE_REFUSED' } });
+      expect(list).toMatchObject({ reason: { code: 'STORE_REFUSED' } });
+      expect(count).toEqual({ status: 'fulfilled', value: 1 });
+      expect(shared.stats().connects).toBe(1);
+    } finally {
+      await bench.admin.unlink(key);
+    }
+  });
+
   it("what the server refuses is a STORE_REFUSED with the server's word and no more", async () => {
     await notes.set('text', 'secret');
     await expect(notes.incr('text')).rejects.toMatchObject({
