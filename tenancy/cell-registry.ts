@@ -136,6 +136,11 @@ async function keepNamespaces(
         { cell: cell.name, foreign: done.foreign },
         'namespaces of Redis are marked by somebody else',
       );
+    if (done.unreadable.length > 0)
+      log.error(
+        { cell: cell.name, unreadable: done.unreadable },
+        "these tenants' passwords for Redis do not open: altered, or sealed under another root key",
+      );
     return done;
   };
   let latest = 0;

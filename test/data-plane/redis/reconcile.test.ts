@@ -73,6 +73,21 @@ describe('Redis restarts empty', () => {
     }
   });
 
+  it('one whose password does not open keeps nobody else out', async () => {
+    const [slug = '', altered = ''] = slugs;
+    const id = await as(altered, ({ tenantId }) => tenantId);
+    await world.catalogue.pool.query(
+      `UPDATE credential SET sealed = set_byte(sealed, 20, get_byte(sealed, 20) # 1) WHERE tenant_id = $1 AND store = 'redis'`,
+      [id],
+    );
+    await own.server.kill();
+    await own.server.start();
+    await until('it may come in', () =>
+      as(slug, ({ redis }) => redis.namespace('cache').set('d', 1)).catch(() => undefined),
+    );
+    expect(await namespacePresent(admin, id)).toEqual({ marker: true, user: false });
+  });
+
   const as = <T>(slug: string, work: (tenant: Tenant) => T | Promise<T>): Promise<T> =>
     tenantry.runWithTenant(slug, work);
 });
