@@ -3,9 +3,12 @@ import { createHash } from 'node:crypto';
 import type { TenantId } from '../../domain/ids.js';
 import { redisKeyPrefix } from '../../domain/names.js';
 
-/** Scripting stays off, and so does everything that lists keys, users or connections. */
+/**
+ * Scripting stays off, and so does everything that lists keys, users or connections, or leads to another database, where
+ * nobody looks for a tenant's keys.
+ */
 export const ACL_RULES =
-  '+@read +@write +@connection +@transaction -@dangerous -@admin -@scripting -scan -keys -randomkey -select -client -dbsize -wait'.split(
+  '+@read +@write +@connection +@transaction -@dangerous -@admin -@scripting -scan -keys -randomkey -select -move -copy -client -dbsize -wait'.split(
     ' ',
   );
 

@@ -56,6 +56,8 @@ export const REDIS_MUTANTS: readonly Mutant[] = [
   without('-@dangerous'),
   without('-scan'),
   without('-select'),
+  without('-move'),
+  without('-copy'),
   without('-client'),
   {
     name: 'Redis: keys go out without the prefix',

@@ -139,6 +139,9 @@ describe('tenants on shared connections', () => {
       ['DBSIZE'],
       ['SELECT', '1'],
       ['SWAPDB', '0', '1'],
+      // Its own, to where nobody looks when the tenant is removed.
+      ['MOVE', `${tenant.prefix}notes:a`, '1'],
+      ['COPY', `${tenant.prefix}notes:a`, `${tenant.prefix}notes:a`, 'DB', '1'],
       ['CONFIG', 'GET', '*'],
       ['FLUSHALL'],
       ['FLUSHDB'],
