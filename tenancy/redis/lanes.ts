@@ -87,6 +87,8 @@ interface Waiting extends Omit<Exchange, 'account'> {
   lane: Lane | undefined;
   loginsRefused: number;
   losses: number;
+  /** Given to a connection, which has not said yet what became of it. */
+  isUnderWay: boolean;
   isOver: boolean;
   resolve(replies: Reply[]): void;
   reject(error: unknown): void;
@@ -161,6 +163,7 @@ export function openLanes(options: LanesOptions): Lanes {
           lane: undefined,
           loginsRefused: 0,
           losses: 0,
+          isUnderWay: false,
           isOver: false,
           resolve,
           reject,
@@ -232,6 +235,7 @@ export function openLanes(options: LanesOptions): Lanes {
     user.lane = lane;
     user.pending += 1;
     waiting.lane = lane;
+    waiting.isUnderWay = true;
     waiting.account = account;
     lane.submit(waiting);
   }
@@ -249,12 +253,13 @@ export function openLanes(options: LanesOptions): Lanes {
   function onOutcome(waiting: Waiting, outcome: Outcome): void {
     const { user } = waiting;
     user.pending -= 1;
-    settle(waiting, outcome);
+    waiting.isUnderWay = false;
+    if (waiting.isOver) uncount(waiting);
+    else settle(waiting, outcome);
     if (user.pending === 0) release(user);
   }
 
   function settle(waiting: Waiting, outcome: Outcome): void {
-    if (waiting.isOver) return;
     const { user } = waiting;
     switch (outcome.kind) {
       case 'answered':
@@ -293,8 +298,13 @@ export function openLanes(options: LanesOptions): Lanes {
 
   function finish(waiting: Waiting): void {
     waiting.isOver = true;
+    // One that was aborted and is on its way all the same takes its memory until it has gone through.
+    if (!waiting.isUnderWay) uncount(waiting);
+  }
+
+  function uncount({ text }: Waiting): void {
     pending -= 1;
-    pendingBytes -= waiting.text.length;
+    pendingBytes -= text.length;
   }
 
   function fail(waiting: Waiting, error: unknown): void {
@@ -306,7 +316,10 @@ export function openLanes(options: LanesOptions): Lanes {
   function listen(waiting: Waiting, signal: AbortSignal): void {
     const { resolve, reject } = waiting;
     const onAbort = (): void => {
-      if (waiting.lane?.withdraw(waiting) === true) waiting.user.pending -= 1;
+      if (waiting.lane?.withdraw(waiting) === true) {
+        waiting.user.pending -= 1;
+        waiting.isUnderWay = false;
+      }
       fail(waiting, signal.reason);
       if (waiting.user.pending === 0) release(waiting.user);
     };

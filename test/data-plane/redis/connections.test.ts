@@ -389,6 +389,30 @@ describe('a Redis that goes away', () => {
     }
   });
 
+  it('that hangs: what was sent and then aborted is counted for as long as it is on its way', async () => {
+    const notes = scopedOf(bench.source({ maxPending: 50 }), await bench.tenant());
+    await notes.namespace('notes').set('a', 1);
+    server.pause();
+    const large = 'x'.repeat(10 * 2 ** 20);
+    const send = async (value: string): Promise<unknown> => {
+      const abort = new AbortController();
+      const sent = notes.withSignal(abort.signal).namespace('notes').set('a', value);
+      setImmediate(() => abort.abort(new Error('aborted')));
+      return sent.catch((error: { code?: string; message: string }) => error.code ?? error.message);
+    };
+    const told: unknown[] = [];
+    for (let i = 0; i < 8; i++) told.push(await send(large));
+    expect(told.slice(-2)).toEqual(['CLIENTS_EXHAUSTED', 'CLIENTS_EXHAUSTED']);
+    server.resume();
+    await until('there is room again', async () => (await send(large)) === 'aborted');
+    await until('it is all answered', () =>
+      notes
+        .namespace('notes')
+        .get('a')
+        .catch(() => undefined),
+    );
+  });
+
   it('that hangs: each command ends in time, and the queue does not grow', async () => {
     const notes = notesOf(await bench.tenant());
     await notes.set('n', 0);
