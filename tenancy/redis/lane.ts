@@ -106,20 +106,25 @@ export class Lane {
     return at !== -1;
   }
 
-  /** Called now and then. Ends what has waited too long; a connection that has gone dumb is given up. */
+  /** Called now and then. Ends what has waited too long; a connection that has gone dumb or fell behind is given up. */
   checkTime(now: number): void {
     const late = now - this.options.commandTimeout;
     const error = new Error('Command timed out');
     const isLate = ({ since }: Submitted): boolean => since < late;
     for (const submitted of this.queue.filter(isLate)) this.end(submitted, { kind: 'late', error });
     this.queue = this.queue.filter((submitted) => !submitted.over);
+    let oldest = now;
     for (const entry of this.written) {
       if (!('exchange' in entry)) continue;
+      oldest = Math.min(oldest, entry.since);
       if (!isLate(entry)) break;
       // Its place in the order of replies stays.
       this.end(entry, { kind: 'late', error });
     }
-    if (this.written.size > 0 && this.heard < late) this.socket?.destroy(error);
+    const isDumb = this.written.size > 0 && this.heard < late;
+    // Answers come, and to questions that nobody waits for: behind them everybody's would be late for ever.
+    const isBehind = oldest < late - this.options.commandTimeout;
+    if (isDumb || isBehind) this.socket?.destroy(error);
   }
 
   /** For good. What is under way is told that it is over. */

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { RunningServer } from '../../../local/server.js';
 import type { TenantCredentials } from '../../../tenancy/context/cell-servers.js';
+import { Lane } from '../../../tenancy/redis/lane.js';
 import { openLanes } from '../../../tenancy/redis/lanes.js';
 import { ensureNamespaces, restoreNamespaces } from '../../../tenancy/redis/namespace.js';
 import { encode } from '../../../tenancy/redis/resp.js';
@@ -411,6 +412,40 @@ describe('a Redis that goes away', () => {
         .get('a')
         .catch(() => undefined),
     );
+  });
+
+  it('that is slower than what it is sent: a connection is given up, with all that nobody waits for any more', async () => {
+    const lane = new Lane({
+      url: withoutCredentials(server.url),
+      name: 'test',
+      connectTimeout: 2_000,
+      commandTimeout: 200,
+    });
+    const account = { user: 'default', password: decodeURIComponent(new URL(server.url).password) };
+    // So long that the server reads and answers them one by one.
+    const slow = [
+      ['EVAL', `for i = 1, 1e7 do end --${'x'.repeat(200_000)}`, '0'],
+      ['INCR', 'n'],
+    ];
+    const outcomes: string[] = [];
+    const submit = (): void =>
+      lane.submit({
+        account,
+        text: slow.map(encode).join(''),
+        count: 2,
+        end: ({ kind }) => outcomes.push(kind),
+      });
+    for (let i = 0; i < 120; i++) submit();
+    // Its answers come, so that it is not a connection that has gone dumb.
+    await until('it is idle', () => {
+      lane.checkTime(performance.now());
+      return lane.isIdle;
+    });
+    lane.close();
+    expect(outcomes).toHaveLength(120);
+    expect(outcomes).toContain('late');
+    await until('it has ended', async () => !String(await bench.admin.client('LIST')).includes('name=test'));
+    expect(Number(await bench.admin.get('n'))).toBeLessThan(100);
   });
 
   it('that hangs: each command ends in time, and the queue does not grow', async () => {
