@@ -359,9 +359,15 @@ class Preparation extends WireQuery {
 const isOurs = (error: Error, code: string): boolean =>
   error instanceof pg.DatabaseError && error.code === code;
 
-/** The server's last words: it is going down, or the connection was terminated. */
-const isFarewell = (error: Error): boolean =>
-  error instanceof pg.DatabaseError && /^57P0[1-5]$/.test(error.code ?? '');
+/**
+ * Last words on a connection: the server is going down, or has terminated it; or PgBouncer gives it up because its own
+ * connection to the server broke. The server says 08P01 too, of a statement's wrong parameters, but then it goes on.
+ */
+function isFarewell(error: Error): boolean {
+  if (!(error instanceof pg.DatabaseError)) return false;
+  const { code = '', severity } = error;
+  return /^57P0[1-5]$/.test(code) || (code === '08P01' && severity === 'FATAL');
+}
 
 function asLost(error: Error): Error {
   // A refusal that came before the connection went.

@@ -141,6 +141,37 @@ test('PgBouncer before 1.22.1 gives them to somebody else when statements were p
     expect(await othersWhileCut({ cell, bouncer, tenants, scoped }, { maxInFlight: 64 })).toBeGreaterThan(0);
   }));
 
+test('what PgBouncer says when its own connection to the server breaks is that the store is unavailable', async () => {
+  if (found === undefined) return;
+  const cell = await openCell();
+  const link = await openLink(cell.url('runtime'));
+  const bouncer = await startPgBouncer(found, { url: link.url, servers: 1, prepared: 0 });
+  const scoped = cell.pool({ url: bouncer.url, prepare: false });
+  try {
+    const mine = scoped.forTenant({ tenantId: await cell.tenant() });
+    const alone = codeOf(mine.query('SELECT pg_sleep(60)'));
+    await until('it runs', async () => (await running(cell, 'pg_sleep(60)')) > 0);
+    link.cut();
+    // The server notices no sooner than it has something to say.
+    await cell.admin.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%sleep(60)'`,
+    );
+    expect(await alone).toBe('STORE_UNAVAILABLE');
+    const within = mine.transaction(async (tx) => {
+      await tx.query(LABEL);
+      link.cut();
+      await tx.query(LABEL);
+    });
+    expect(await codeOf(within)).toBe('STORE_UNAVAILABLE');
+    expect((await mine.query(LABEL)).rows).toHaveLength(1);
+  } finally {
+    await scoped.close();
+    await bouncer.close();
+    await link.close();
+    await cell.close();
+  }
+});
+
 test('the usual SET of the session gives other tenants’ rows there, and is refused where it has been', () =>
   behind(false, async ({ bouncer, tenants, scoped }) => {
     const clients = await Promise.all(Array.from({ length: 16 }, () => connect(bouncer.url)));
