@@ -7,11 +7,12 @@ import { newPassword } from '../../keys/sealed-secret.js';
 import { aclArguments } from '../../tenancy/redis/acl.js';
 import { tenantPrivileges } from '../../tenancy/mongo/layout.js';
 import { setGates } from '../../tenancy/postgres/gate.js';
+import type { Way } from './ground.js';
 import { playMongo } from './mongo.js';
 import { playPostgres } from './postgres.js';
 import { type Random, randomFrom } from './random.js';
 import { playRedis } from './redis.js';
-import { codeOf, type Cut, type Referee, type Subject } from './referee.js';
+import { codeOf, type Cut, raise, type Referee, type Subject } from './referee.js';
 import { Scene } from './scene.js';
 import type { Stage } from './stage.js';
 
@@ -36,7 +37,7 @@ export async function playFaults(table: FaultTable): Promise<void> {
     if (isOver()) break;
     const { name, strike } = random.weighted(FAULTS);
     const struck = strike(table).then((hit) => {
-      if (hit) counts[name] = (counts[name] ?? 0) + 1;
+      if (hit) raise(counts, name);
       running.delete(struck);
     });
     running.add(struck);
@@ -54,9 +55,24 @@ interface Fault {
   strike(table: FaultTable): Promise<boolean>;
 }
 
+const DIRECT: readonly Way[] = ['plain', 'hardened'];
+const POOLED: readonly Way[] = ['pooled'];
+
 const FAULTS: readonly Fault[] = [
-  { name: 'PostgreSQL backend terminated', weight: 30, strike: (table) => terminate(table, false) },
-  { name: 'all PostgreSQL backends terminated', weight: 2, strike: (table) => terminate(table, true) },
+  { name: 'PostgreSQL backend terminated', weight: 30, strike: (table) => terminate(table, DIRECT, 'one') },
+  {
+    name: 'all PostgreSQL backends terminated',
+    weight: 2,
+    strike: (table) => terminate(table, DIRECT, 'all'),
+  },
+  { name: "PgBouncer's server terminated", weight: 15, strike: (table) => terminate(table, POOLED, 'one') },
+  {
+    name: "all of PgBouncer's servers terminated",
+    weight: 1,
+    strike: (table) => terminate(table, POOLED, 'all'),
+  },
+  { name: "PgBouncer's client cut", weight: 25, strike: async (table) => cutPooled(table, 'one') },
+  { name: "all of PgBouncer's clients cut", weight: 2, strike: async (table) => cutPooled(table, 'all') },
   { name: 'Redis connection killed', weight: 25, strike: killRedis },
   { name: 'MongoDB connections cut', weight: 4, strike: cutMongo },
   { name: 'suspension', weight: 60, strike: suspend },
@@ -64,21 +80,37 @@ const FAULTS: readonly Fault[] = [
   { name: 'MongoDB password rotated', weight: 2, strike: rotateMongo },
 ];
 
-async function terminate({ stage, random }: FaultTable, all: boolean): Promise<boolean> {
-  const { rows } = await stage.admin.query<{ pid: number }>(
+/** In one of the cells. Behind PgBouncer it is whoever's statement the pooler has there just then. */
+async function terminate(
+  { stage, random }: FaultTable,
+  ways: readonly Way[],
+  count: 'one' | 'all',
+): Promise<boolean> {
+  const cells = stage.ground.cells.filter(({ way }) => ways.includes(way));
+  if (cells.length === 0) return false;
+  const { admin } = random.pick(cells);
+  const { rows } = await admin.query<{ pid: number }>(
     `SELECT pid FROM pg_stat_activity
-      WHERE datname = current_database() AND application_name = 'tenantry-product' ORDER BY backend_start`,
+      WHERE datname = current_database() AND usename = 'tenantry_runtime' ORDER BY backend_start`,
   );
   const pids = rows.map(({ pid }) => pid);
   if (pids.length === 0) return false;
-  await stage.admin.query('SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid', [
-    all ? pids : [random.pick(pids)],
+  await admin.query('SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid', [
+    count === 'all' ? pids : [random.pick(pids)],
   ]);
   return true;
 }
 
+function cutPooled({ stage }: FaultTable, count: 'one' | 'all'): boolean {
+  const link = stage.ground.cells.find(({ way }) => POOLED.includes(way))?.link;
+  if (link === undefined) return false;
+  if (count === 'one') return link.cutOldest();
+  link.cut();
+  return true;
+}
+
 async function killRedis({ stage, random }: FaultTable): Promise<boolean> {
-  const { redis } = stage.ground.cell;
+  const [{ redis }] = stage.ground.cells;
   const ours = new Set(stage.subjects.map(({ tenantId }) => redisUserName(tenantId)));
   const ids = String(await redis.client('LIST'))
     .split('\n')
@@ -90,8 +122,7 @@ async function killRedis({ stage, random }: FaultTable): Promise<boolean> {
 }
 
 async function cutMongo({ stage }: FaultTable): Promise<boolean> {
-  stage.mongoProxy.cut();
-  stage.mongoProxy.restore();
+  stage.ground.mongoLink.cut();
   return true;
 }
 
@@ -102,7 +133,7 @@ async function cutMongo({ stage }: FaultTable): Promise<boolean> {
 async function suspend(table: FaultTable): Promise<boolean> {
   const { stage, random, referee, hot } = table;
   const subject = random.pick(hot);
-  const other = random.pick(hot.filter((one) => one !== subject));
+  const other = random.pick(hot.filter((one) => one !== subject && one.cell === subject.cell));
   const mode = random.pick(['blocked', 'read-only'] as const);
   const length = 200 + random.below(2_000);
   const draws = randomFrom(random.below(2 ** 31));
@@ -132,8 +163,8 @@ async function cutOff(stage: Stage, subject: Subject, mode: Cut['mode']): Promis
   const cut: Cut = { mode };
   await Promise.all([
     inCatalogue(stage, subject, 'suspended', mode),
-    gate(stage, subject, mode).then(() => (subject.cuts.postgres = cut)),
-    acl(stage, subject, mode).then(() => (subject.cuts.redis = cut)),
+    gate(subject, mode).then(() => (subject.cuts.postgres = cut)),
+    acl(subject, mode).then(() => (subject.cuts.redis = cut)),
     role(stage, subject, mode).then((enforced) => {
       if (enforced) subject.cuts.mongo = cut;
     }),
@@ -143,11 +174,7 @@ async function cutOff(stage: Stage, subject: Subject, mode: Cut['mode']): Promis
 async function giveBack(stage: Stage, subject: Subject): Promise<void> {
   // Before the first of the stores is asked to give back what it took.
   for (const store of ['postgres', 'redis', 'mongo'] as const) delete subject.cuts[store];
-  await Promise.all([
-    gate(stage, subject, 'open'),
-    acl(stage, subject, 'open'),
-    role(stage, subject, 'open'),
-  ]);
+  await Promise.all([gate(subject, 'open'), acl(subject, 'open'), role(stage, subject, 'open')]);
   await inCatalogue(stage, subject, 'active', 'open');
 }
 
@@ -159,13 +186,13 @@ async function inCatalogue(stage: Stage, subject: Subject, state: string, mode: 
   );
 }
 
-const gate = ({ ground }: Stage, { tenantId, generation }: Subject, mode: Cut['mode'] | 'open') =>
-  setGates(ground.cell.postgres.control, [{ tenantId, generation }], mode);
+const gate = ({ cell, tenantId, generation }: Subject, mode: Cut['mode'] | 'open') =>
+  setGates(cell.postgres.control, [{ tenantId, generation }], mode);
 
-async function acl({ ground }: Stage, subject: Subject, mode: Cut['mode'] | 'open'): Promise<void> {
-  const { tenantId, passwords } = subject;
+async function acl(subject: Subject, mode: Cut['mode'] | 'open'): Promise<void> {
+  const { tenantId, cell, passwords } = subject;
   const rules = mode === 'open' ? [] : [mode === 'blocked' ? '-@all' : '-@write'];
-  await ground.cell.redis.acl(
+  await cell.redis.acl(
     'SETUSER',
     redisUserName(tenantId),
     ...aclArguments(tenantId, passwords.redis.value),
@@ -180,15 +207,15 @@ async function role({ ground }: Stage, subject: Subject, mode: Cut['mode'] | 'op
   const all = tenantPrivileges(database, ground.layouts);
   const privileges =
     mode === 'open' ? all : mode === 'blocked' ? [] : all.map((one) => ({ ...one, actions: ['find'] }));
-  await ground.cell.mongo.db(database).command({ updateRole: MONGO_ROLE, privileges, roles: [] });
-  return ground.cell.cell.mongoEnforcement === 'server';
+  await subject.cell.mongo.db(database).command({ updateRole: MONGO_ROLE, privileges, roles: [] });
+  return subject.cell.cell.mongoEnforcement === 'server';
 }
 
 async function rotateRedis({ stage, random, hot }: FaultTable): Promise<boolean> {
   const subject = random.pick(hot);
   if (subject.busy) return false;
   subject.busy = true;
-  await inCredentials(stage, subject, 'redis', () => acl(stage, subject, 'open'));
+  await inCredentials(stage, subject, 'redis', () => acl(subject, 'open'));
   subject.busy = false;
   return true;
 }
@@ -197,9 +224,9 @@ async function rotateMongo({ stage, random, hot }: FaultTable): Promise<boolean>
   const subject = random.pick(hot);
   if (subject.busy || !subject.hasMongo) return false;
   subject.busy = true;
-  const { tenantId, passwords } = subject;
+  const { tenantId, cell, passwords } = subject;
   await inCredentials(stage, subject, 'mongo', () =>
-    stage.ground.cell.mongo.db(mongoDatabaseName(tenantId)).command({
+    cell.mongo.db(mongoDatabaseName(tenantId)).command({
       updateUser: mongoUserName(tenantId),
       pwd: passwords.mongo.value,
       mechanisms: ['SCRAM-SHA-256'],

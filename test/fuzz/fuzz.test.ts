@@ -1,59 +1,56 @@
 /** The isolation fuzzer itself: it finds nothing where all is well, and finds each flaw that is planted. */
 import { mongoDatabaseName, mongoUserName, redisUserName } from '../../domain/names.js';
+import type { Found } from '../../local/find.js';
 import type { CellStores } from '../../tenancy/context/entered-tenant.js';
-import type { ScopedPostgres } from '../../tenancy/postgres/scoped.js';
+import { createScopedPostgres, type ScopedPostgres } from '../../tenancy/postgres/scoped.js';
+import { findPgBouncer, pipelines } from '../support/pgbouncer.js';
 import { testStack } from '../support/stack.js';
-import { createWorld, type World } from '../support/world.js';
 import { fuzz, type FuzzOptions, type FuzzResult } from './fuzz.js';
+import { type Cell, type GroundOptions, layGround, waysWith } from './ground.js';
 import { randomFrom } from './random.js';
-import type { Ground, Stage } from './stage.js';
+import type { Stage } from './stage.js';
 
-const closing: (() => Promise<void>)[] = [];
-afterEach(async () => {
-  for (const close of closing.splice(0)) await close();
-});
-
-async function groundOf(world: World): Promise<Ground> {
-  const { dependencies, env } = world;
-  return {
-    catalogue: world.catalogue,
-    cell: await dependencies.cells.get(world.cell),
-    manifest: world.manifest,
-    layouts: dependencies.layouts,
-    secrets: dependencies.secrets,
-    rootKey: Buffer.from(env['TENANTRY_ROOT_KEY'] ?? '', 'base64'),
-    resolveSecret: (reference) => env[reference.replace(/^env:/, '')] ?? '',
-    lookupUrl: world.url('control', 'lookup'),
-    cellAdminUrl: world.url('cell'),
-  };
-}
+let pgbouncer: Found | undefined;
+// It may have to be installed.
+beforeAll(async () => {
+  pgbouncer = await findPgBouncer();
+}, 300_000);
 
 /** Seeds are each test's own: tenants are made from them, and the servers are shared. */
-async function run(seed: number, options: Partial<FuzzOptions> = {}): Promise<FuzzResult> {
-  const world = await createWorld();
-  closing.push(() => world.close());
-  return fuzz({
-    ground: await groundOf(world),
-    seed,
-    tenants: 60,
-    mongoTenants: 12,
-    operations: 15_000,
-    actors: 20,
-    ...options,
-  });
+async function run(
+  seed: number,
+  { ways = ['plain'], ...options }: Partial<FuzzOptions> & { readonly ways?: GroundOptions['ways'] } = {},
+): Promise<FuzzResult> {
+  const ground = await layGround({ stack: testStack(), ways, pgbouncer });
+  try {
+    return await fuzz({
+      ground,
+      seed,
+      tenants: 60,
+      mongoTenants: 12,
+      operations: 15_000,
+      actors: 20,
+      ...options,
+    });
+  } finally {
+    await ground.close();
+  }
 }
 
 const asSuperuser =
   (statement: string) =>
-  async ({ admin }: Stage) => {
-    await admin.query(statement);
+  async ({ ground }: Stage) => {
+    for (const { admin } of ground.cells) await admin.query(statement);
   };
 
 test('nothing is wrong in some thousands of operations, and all that is looked for has been there', async () => {
-  const { findings, wrong, unexpected, operations, byStore, answered, refused, faults } = await run(101);
+  const ways = waysWith(pgbouncer);
+  const found = await run(101, { ways, operations: 30_000 });
+  const { findings, wrong, unexpected, operations, byStore, byWay, answered, refused, faults } = found;
   expect({ wrong, unexpected, findings }).toEqual({ wrong: 0, unexpected: 0, findings: [] });
-  expect(operations).toBeGreaterThanOrEqual(15_000);
+  expect(operations).toBeGreaterThanOrEqual(30_000);
   expect(Object.keys(byStore).sort()).toEqual(['context', 'mongo', 'postgres', 'redis']);
+  expect(Object.keys(byWay).sort()).toEqual(ways.toSorted());
   expect(answered + refused).toBeGreaterThan(operations / 2);
   expect(faults['suspension']).toBeGreaterThan(0);
 });
@@ -94,7 +91,7 @@ describe('a flaw that is planted is found:', () => {
       operations: 200_000,
       prepare: async ({ ground, subjects }) => {
         for (const { tenantId } of subjects)
-          await ground.cell.redis.acl('SETUSER', redisUserName(tenantId), 'allkeys');
+          await ground.cells[0].redis.acl('SETUSER', redisUserName(tenantId), 'allkeys');
       },
     });
     expect(found.wrong).toBeGreaterThan(0);
@@ -116,7 +113,7 @@ describe('a flaw that is planted is found:', () => {
       prepare: async ({ ground, subjects }) => {
         for (const { tenantId, hasMongo } of subjects)
           if (hasMongo)
-            await ground.cell.mongo.db(mongoDatabaseName(tenantId)).command({
+            await ground.cells[0].mongo.db(mongoDatabaseName(tenantId)).command({
               grantRolesToUser: mongoUserName(tenantId),
               roles: [{ role: 'readAnyDatabase', db: 'admin' }],
             });
@@ -124,6 +121,64 @@ describe('a flaw that is planted is found:', () => {
     });
     expect(found.wrong).toBeGreaterThan(0);
     expect(found.findings[0]).toMatchObject({ store: 'mongo' });
+  });
+
+  test('in a hardened cell, a token that is taken without being verified', async () => {
+    const found = await run(108, {
+      ways: ['hardened'],
+      operations: 40_000,
+      prepare: asSuperuser(
+        `CREATE OR REPLACE FUNCTION tenantry.verified_tenant() RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER
+           RETURN pg_catalog.left(pg_catalog.current_setting('app.tenant_token'), 36)::uuid`,
+      ),
+    });
+    expect(found.wrong).toBeGreaterThan(0);
+    expect(found.findings[0]).toMatchObject({
+      way: 'hardened',
+      kind: expect.stringMatching(/^past the data plane: (token|name)/) as string,
+    });
+  });
+
+  test('in a hardened cell, a gate that goes by the plain setting', async () => {
+    const found = await run(109, {
+      ways: ['hardened'],
+      operations: 40_000,
+      prepare: asSuperuser(
+        `ALTER POLICY own_gate ON tenantry.gate USING (tenant_id = current_setting('app.tenant_id')::uuid)`,
+      ),
+    });
+    expect(found.wrong).toBeGreaterThan(0);
+    expect(found.findings[0]).toMatchObject({ way: 'hardened' });
+  });
+
+  test('behind PgBouncer, a tenant that is set for the session and not for the transaction', async () => {
+    if (pgbouncer === undefined) return;
+    const found = await run(110, {
+      ways: ['pooled'],
+      operations: 40_000,
+      prepare: asSuperuser(
+        `CREATE OR REPLACE FUNCTION tenantry.enter(tenant uuid, statement_ms integer, idle_ms integer) RETURNS void
+           LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+             IF coalesce(current_setting('app.entered', true), '') NOT IN ('', tenant::text) THEN
+               RAISE EXCEPTION USING ERRCODE = 'TN001';
+             END IF;
+             PERFORM set_config('app.entered', tenant::text, true), set_config('app.tenant_id', tenant::text, false);
+           END $$`,
+      ),
+    });
+    expect(found.wrong).toBeGreaterThan(0);
+    expect(found.findings[0]).toMatchObject({
+      way: 'pooled',
+      kind: 'past the data plane: without a tenant',
+      what: expect.stringMatching(/^it was shown what is tenant/) as string,
+    });
+  });
+
+  test('behind a PgBouncer before 1.22.1, statements that are pipelined', async () => {
+    if (pgbouncer === undefined || pipelines(pgbouncer)) return;
+    const found = await run(111, { ways: ['pooled'], around: pipelining, operations: 200_000 });
+    // Answers that were another connection's: its rows, or one where no question was.
+    expect(found.findings[0]).toMatchObject({ store: 'postgres', way: 'pooled' });
   });
 });
 
@@ -133,6 +188,17 @@ function keepingTheFirstHandle(stores: CellStores): CellStores {
   return {
     ...stores,
     pg: { forTenant: (context) => (kept ??= stores.pg.forTenant(context)) },
+  };
+}
+
+function pipelining(stores: CellStores, { productUrl }: Cell): CellStores {
+  const pg = createScopedPostgres({ url: productUrl, prepare: false, maxInFlight: 64 });
+  return {
+    ...stores,
+    pg,
+    async close() {
+      await Promise.all([stores.close(), pg.close()]);
+    },
   };
 }
 

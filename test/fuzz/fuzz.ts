@@ -9,7 +9,7 @@ import { playMongo } from './mongo.js';
 import { playPostgres } from './postgres.js';
 import { randomFrom } from './random.js';
 import { playRedis } from './redis.js';
-import { type Finding, Referee, type Rule, type Subject, type Tally } from './referee.js';
+import { type Finding, type FuzzStore, Referee, type Rule, type Subject, type Tally } from './referee.js';
 import { Scene } from './scene.js';
 import { setStage, type Stage, type StageOptions } from './stage.js';
 
@@ -104,14 +104,19 @@ async function act({ stage, referee, hot, isOver, seed, actor }: ActorOptions): 
       const other = random.pick(list);
       return other === subject ? (list[(list.indexOf(other) + 1) % list.length] as Subject) : other;
     };
-    const [other, otherWithMongo] = [pick(stage.subjects), pick(hot)];
+    const others: Readonly<Record<FuzzStore, Subject>> = {
+      // Of the same database. The other stores are the same for all.
+      postgres: pick(stage.subjects.filter(({ cell }) => cell === subject.cell)),
+      mongo: pick(hot),
+      redis: pick(stage.subjects),
+      context: pick(stage.subjects),
+    };
     try {
       await stage.tenantry.runWithTenant(subject.tenantId, async (tenant) => {
         for (const { store, play } of turns) {
           if (isOver()) return;
           if (store === 'mongo' && !subject.hasMongo) continue;
-          const sought = store === 'mongo' ? otherWithMongo : other;
-          await play(new Scene(stage, referee, random, subject, sought, tenant));
+          await play(new Scene(stage, referee, random, subject, others[store], tenant));
         }
       });
     } catch (error) {
@@ -120,7 +125,7 @@ async function act({ stage, referee, hot, isOver, seed, actor }: ActorOptions): 
   }
 }
 
-const TURNS: readonly { weight: number; store: string; play(scene: Scene): Promise<void> }[] = [
+const TURNS: readonly { weight: number; store: FuzzStore; play(scene: Scene): Promise<void> }[] = [
   { weight: 50, store: 'postgres', play: playPostgres },
   { weight: 45, store: 'redis', play: playRedis },
   { weight: 12, store: 'mongo', play: playMongo },

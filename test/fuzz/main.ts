@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { fuzz, type FuzzResult } from './fuzz.js';
+import type { Way } from './ground.js';
 import { startGround } from './servers.js';
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -23,6 +24,9 @@ async function main(): Promise<number> {
   say(`seed ${seed}: the same plan again with --seed ${seed}`);
   const begun = performance.now();
   const { ground, described, close } = await startGround();
+  const ways = ground.cells.map(({ way }) => way);
+  if (!ways.includes('pooled'))
+    say('without a PgBouncer the pooled way is left out, and the plan is another');
   try {
     const result = await fuzz({
       ground,
@@ -37,7 +41,7 @@ async function main(): Promise<number> {
       onProgress: ({ operations, wrong }, seconds) =>
         say(`${seconds.toFixed(0)} s: ${operations} operations, ${wrong} wrong`),
     });
-    return report(result, described);
+    return report(result, ways, described);
   } finally {
     await close();
   }
@@ -46,15 +50,22 @@ async function main(): Promise<number> {
 /** A run in which hardly anything was answered shows nothing. */
 const ANSWERED_AT_LEAST = 0.5;
 
-function report(result: FuzzResult, described: Readonly<Record<string, string>>): number {
+function report(
+  result: FuzzResult,
+  ways: readonly Way[],
+  described: Readonly<Record<string, string>>,
+): number {
   const { tail, findings, ...summary } = result;
-  const idle = ['postgres', 'mongo', 'redis', 'context'].filter((store) => !(summary.byStore[store] ?? 0));
+  const idle = [
+    ...['postgres', 'mongo', 'redis', 'context'].filter((store) => !summary.byStore[store]),
+    ...ways.filter((way) => !summary.byWay[way]),
+  ];
   const answered = (summary.answered + summary.refused) / Math.max(summary.operations, 1);
   const vacuous = idle.length > 0 || answered < ANSWERED_AT_LEAST;
   if (findings.length > 0) {
     for (const line of tail) say(line);
-    for (const { what, store, kind, tenant } of findings)
-      say(`${store}/${kind} as tenant ${tenant}: ${what}`);
+    for (const { what, store, way, kind, tenant } of findings)
+      say(`${store}/${kind} as tenant ${tenant} (${way}): ${what}`);
     say(`The same plan again: npm run fuzz:isolation -- --seed ${result.seed} --tenants ${result.tenants}`);
   }
   if (vacuous)

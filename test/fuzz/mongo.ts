@@ -18,9 +18,8 @@ type Collection = ScopedCollection<Document & { _id: string }>;
 const COLLECTION = 'transcripts';
 
 export async function playMongo(scene: Scene): Promise<void> {
-  const { random, stage, tenant } = scene;
-  if (random.chance(0.02) && stage.ground.cell.cell.mongoEnforcement === 'server')
-    return playPastTheGuard(scene);
+  const { random, subject, tenant } = scene;
+  if (random.chance(0.02) && subject.cell.cell.mongoEnforcement === 'server') return playPastTheGuard(scene);
   const calls = Array.from({ length: 4 + random.below(5) }, () => random.weighted(CALLS));
   const collection = tenant.mongo.collection(COLLECTION) as unknown as Collection;
   await Promise.all(
@@ -208,12 +207,8 @@ const REFUSED = ['code 13', 'code 18'];
 
 /** As the tenant's own user and with nothing of ours in between: what the server itself refuses. */
 async function playPastTheGuard(scene: Scene): Promise<void> {
-  const { subject, stage } = scene;
-  const client = openTenantClient(
-    stage.ground.cell.mongoUrl,
-    subject.tenantId,
-    subject.passwords.mongo.value,
-  );
+  const { subject } = scene;
+  const client = openTenantClient(subject.cell.mongoUrl, subject.tenantId, subject.passwords.mongo.value);
   const foreign = client.db(theirs(scene)).collection<Document & { _id: string }>(COLLECTION);
   const own = client.db(mongoDatabaseName(subject.tenantId)).collection(COLLECTION);
   const from = { db: theirs(scene), coll: COLLECTION };

@@ -227,8 +227,7 @@ const ACROSS: readonly PostgresStatement[] = [
 const SWITCHES: readonly PostgresStatement[] = [
   {
     kind: 'entering another',
-    // It costs the connection that it was on.
-    weight: 0.05,
+    weight: 1,
     inTransaction: true,
     must: 'be refused',
     codes: ['TN001'],
@@ -236,7 +235,7 @@ const SWITCHES: readonly PostgresStatement[] = [
   },
   {
     kind: 'entering another in the middle of a query',
-    weight: 0.05,
+    weight: 1,
     codes: ['TN001'],
     sql: ({ other }) => ({
       text: `WITH entered AS MATERIALIZED (SELECT tenantry.enter($1, NULL, NULL))
@@ -320,4 +319,3 @@ const ERRORS: readonly PostgresStatement[] = [
 ];
 
 export const STATEMENTS: readonly PostgresStatement[] = [...OWN, ...ACROSS, ...SWITCHES, ...ERRORS];
-export const STATEMENTS_IN_TRANSACTION = STATEMENTS.filter(({ inTransaction }) => inTransaction === true);

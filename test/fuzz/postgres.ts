@@ -1,20 +1,18 @@
 /** What actors do in PostgreSQL: single statements in one write, transactions that end in every way, cancellations. */
 import type { QueryResult } from 'pg';
 import type { Attempt, Rule, Seen } from './referee.js';
-import {
-  type PostgresStatement,
-  type Sql,
-  STATEMENTS,
-  STATEMENTS_IN_TRANSACTION,
-} from './postgres-statements.js';
+import type { Way } from './ground.js';
+import { HARDENED_STATEMENTS } from './hardened.js';
+import { type PostgresStatement, type Sql, STATEMENTS } from './postgres-statements.js';
 import { ABORTED, type Scene } from './scene.js';
 import { ANCHOR } from './stage.js';
+import { playUnguarded } from './unguarded.js';
 
 type Query = (sql: Sql) => Promise<QueryResult>;
 
 export async function playPostgres(scene: Scene): Promise<void> {
   const { random } = scene;
-  const singles = Array.from({ length: 8 + random.below(32) }, () => plan(scene, STATEMENTS));
+  const singles = Array.from({ length: 8 + random.below(32) }, () => plan(scene, 'alone'));
   const others = Array.from({ length: random.chance(0.25) ? 1 : 0 }, () => random.weighted(EXTRAS).play);
   // Not one after the other: they share connections with those of other tenants.
   await Promise.all([
@@ -30,11 +28,23 @@ const EXTRAS: readonly { readonly weight: number; play(scene: Scene): Promise<un
   { weight: 4, play: playPoolClient },
   { weight: 4, play: playCancellation },
   { weight: 3, play: playTimeout },
-  { weight: 1, play: playWithoutContext },
+  { weight: 8, play: playUnguarded },
 ];
 
+const choicesFrom = (statements: readonly PostgresStatement[]) => ({
+  alone: statements,
+  'in a transaction': statements.filter(({ inTransaction }) => inTransaction === true),
+});
+const PLAIN = choicesFrom(STATEMENTS);
+const CHOICES: Readonly<Record<Way, typeof PLAIN>> = {
+  plain: PLAIN,
+  hardened: choicesFrom([...STATEMENTS, ...HARDENED_STATEMENTS]),
+  pooled: PLAIN,
+};
+
 /** Chosen before anything is sent, so that the choice does not depend on what comes back. */
-function plan(scene: Scene, from: readonly PostgresStatement[]): { rule: Rule; sql: Sql } {
+function plan(scene: Scene, where: keyof typeof PLAIN): { rule: Rule; sql: Sql } {
+  const from = CHOICES[scene.subject.cell.way][where];
   const { sql, weight: _weight, inTransaction: _in, ...rule } = scene.random.weighted(from);
   return { rule: { ...rule, store: 'postgres' }, sql: sql(scene) };
 }
@@ -67,7 +77,7 @@ async function playTransaction(scene: Scene): Promise<void> {
     'cancel',
   ] as const);
   const isolation = random.pick(['read committed', 'repeatable read', 'serializable'] as const);
-  const steps = Array.from({ length: 1 + random.below(5) }, () => plan(scene, STATEMENTS_IN_TRANSACTION));
+  const steps = Array.from({ length: 1 + random.below(5) }, () => plan(scene, 'in a transaction'));
   const trace = { id: random.uuid(), value: scene.value() };
   const within = isolation === 'read committed' ? {} : { uncut: true, since: scene.subject.suspensions };
   const step = (rule: Rule, sql: Sql, query: Query): Promise<Attempt> =>
@@ -147,7 +157,7 @@ async function readByCursor(
 async function playPoolClient(scene: Scene): Promise<void> {
   const { random, tenant } = scene;
   const end = random.pick(['COMMIT', 'ROLLBACK', undefined]);
-  const steps = Array.from({ length: 1 + random.below(3) }, () => plan(scene, STATEMENTS_IN_TRANSACTION));
+  const steps = Array.from({ length: 1 + random.below(3) }, () => plan(scene, 'in a transaction'));
   const rule: Rule = { store: 'postgres', kind: 'client of the pool', codes: IN_TRANSACTION };
   await scene.attempt(rule, async () => {
     const client = await tenant.pg.pool.connect();
@@ -182,19 +192,4 @@ function playCancellation(scene: Scene): Promise<Attempt> {
 function playTimeout(scene: Scene): Promise<Attempt> {
   const rule: Rule = { store: 'postgres', kind: 'timed out', codes: ['57014'] };
   return ask(scene, rule, SLOW, (sql) => scene.tenant.pg.query({ ...sql, timeoutMs: 5, dedicated: true }));
-}
-
-/** Past the data plane, as the product's role, on a connection where nobody was entered. */
-function playWithoutContext(scene: Scene): Promise<Attempt> {
-  const { runtime } = scene.stage.ground.cell.postgres;
-  const rule: Rule = {
-    store: 'postgres',
-    kind: 'without a tenant',
-    must: 'be refused',
-    // No such setting, or an empty one.
-    codes: ['42704', '22P02'],
-  };
-  return scene.attempt(rule, async () =>
-    seenIn(await runtime.query('SELECT tenant_id, name FROM app.customers')),
-  );
 }

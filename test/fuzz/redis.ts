@@ -216,7 +216,7 @@ function named(error: unknown): never {
   throw known;
 }
 
-const redisUrlOf = ({ stage }: Scene): string => {
-  const { host = '127.0.0.1', port = 6379 } = stage.ground.cell.redis.options;
+const redisUrlOf = ({ subject }: Scene): string => {
+  const { host = '127.0.0.1', port = 6379 } = subject.cell.redis.options;
   return `redis://${host}:${port}`;
 };

@@ -9,6 +9,7 @@ import { DatabaseError } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { findCurrentTenant } from '../../tenancy/context/tenant-context.js';
+import type { Cell, Way } from './ground.js';
 
 export type FuzzStore = 'postgres' | 'mongo' | 'redis' | 'context';
 
@@ -21,6 +22,8 @@ export interface Cut {
 export interface Subject {
   readonly index: number;
   readonly tenantId: TenantId;
+  /** Where it lives, which is how it reaches PostgreSQL. */
+  readonly cell: Cell;
   readonly hasMongo: boolean;
   readonly passwords: Record<'mongo' | 'redis', { value: string; version: number }>;
   generation: number;
@@ -66,6 +69,8 @@ export interface Tally {
   /** Values whose owner was looked at. */
   judged: number;
   readonly byStore: Record<string, number>;
+  /** PostgreSQL's, by the way the tenant reaches it. */
+  readonly byWay: Record<string, number>;
   readonly byKind: Record<string, number>;
   readonly byCode: Record<string, number>;
 }
@@ -73,6 +78,7 @@ export interface Tally {
 export interface Finding {
   readonly what: string;
   readonly store: FuzzStore;
+  readonly way: Way;
   readonly kind: string;
   readonly tenant: number;
 }
@@ -98,6 +104,7 @@ export class Referee {
     failed: 0,
     judged: 0,
     byStore: {},
+    byWay: {},
     byKind: {},
     byCode: {},
   };
@@ -174,7 +181,7 @@ export class Referee {
 
   #onError(subject: Subject, rule: Rule, error: unknown, disturbed: boolean): string {
     const code = codeOf(error);
-    this.tally.byCode[code] = (this.tally.byCode[code] ?? 0) + 1;
+    raise(this.tally.byCode, code);
     // One that a statement in a transaction has thrown ends the transaction too.
     const told = typeof error === 'object' && error !== null && this.#judged.has(error);
     if (typeof error === 'object' && error !== null) this.#judged.add(error);
@@ -210,13 +217,14 @@ export class Referee {
     return this.#tail;
   }
 
-  #count({ index }: Subject, { store, kind }: Rule, verdict: string): void {
+  #count({ index, cell }: Subject, { store, kind }: Rule, verdict: string): void {
     const { tally } = this;
-    tally.operations += 1;
-    tally.byStore[store] = (tally.byStore[store] ?? 0) + 1;
     const name = `${store}/${kind}`;
-    tally.byKind[name] = (tally.byKind[name] ?? 0) + 1;
-    this.#tail.push(`#${tally.operations} tenant ${index} ${name}: ${verdict}`);
+    tally.operations += 1;
+    raise(tally.byStore, store);
+    raise(tally.byKind, name);
+    if (store === 'postgres') raise(tally.byWay, cell.way);
+    this.#tail.push(`#${tally.operations} tenant ${index} (${cell.way}) ${name}: ${verdict}`);
     if (this.#tail.length > 2 * TAIL) this.#tail.splice(0, TAIL);
     if (this.#waiting.length === 0) return;
     const due = this.#waiting.filter(({ at }) => at <= tally.operations);
@@ -226,17 +234,17 @@ export class Referee {
     }
   }
 
-  #find({ index }: Subject, { store, kind }: Rule, what: string): string {
+  #find({ index, cell }: Subject, { store, kind }: Rule, what: string): string {
     this.tally.wrong += 1;
-    if (this.findings.length < 20) this.findings.push({ what, store, kind, tenant: index });
+    if (this.findings.length < 20) this.findings.push({ what, store, way: cell.way, kind, tenant: index });
     this.onFinding();
     return `WRONG: ${what}`;
   }
 
-  #unexpected({ index }: Subject, { store, kind }: Rule, code: string, error: unknown): string {
+  #unexpected({ index, cell }: Subject, { store, kind }: Rule, code: string, error: unknown): string {
     this.tally.unexpected += 1;
     const what = `an error that nothing explains: ${code} ${inspect(error)}`;
-    if (this.findings.length < 20) this.findings.push({ what, store, kind, tenant: index });
+    if (this.findings.length < 20) this.findings.push({ what, store, way: cell.way, kind, tenant: index });
     this.onFinding();
     return `UNEXPECTED: ${code}`;
   }
@@ -248,6 +256,10 @@ export class Referee {
     this.tally.judged += owners.length;
     return owners;
   }
+}
+
+export function raise(counts: Record<string, number>, name: string): void {
+  counts[name] = (counts[name] ?? 0) + 1;
 }
 
 /** What a process knows of a tenant may be a little older than its suspension's end. */

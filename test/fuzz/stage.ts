@@ -3,39 +3,20 @@
  * own under names that all of them share, and the data plane as a product opens it.
  */
 import { randomBytes } from 'node:crypto';
-import type { MongoClient } from 'mongodb';
-import pg from 'pg';
+import type pg from 'pg';
 import { pino } from 'pino';
 import { atOnce } from '../../bench/harness.js';
-import type { Catalogue } from '../../catalogue/index.js';
 import type { TenantId } from '../../domain/ids.js';
-import type { Manifest } from '../../domain/manifest.js';
 import { mongoDatabaseName, redisKey } from '../../domain/names.js';
-import { newPassword, type SecretBox } from '../../keys/sealed-secret.js';
-import type { PreparedCell } from '../../tenancy/cell-registry.js';
+import { newPassword } from '../../keys/sealed-secret.js';
 import type { CellStores } from '../../tenancy/context/entered-tenant.js';
 import { openTenantry, productStores, type Tenantry } from '../../tenancy/index.js';
-import type { CollectionLayout } from '../../tenancy/mongo/layout.js';
 import { dropTenantDatabase, ensureTenantDatabase } from '../../tenancy/mongo/tenant-database.js';
 import { setGates } from '../../tenancy/postgres/gate.js';
 import { dropNamespace, ensureNamespaces } from '../../tenancy/redis/namespace.js';
-import { type Proxy, proxyTo } from '../api/support/proxy.js';
+import type { Cell, Ground } from './ground.js';
 import { type Random, randomFrom } from './random.js';
 import { markOf, type Subject } from './referee.js';
-
-/** A prepared cell and its catalogue. */
-export interface Ground {
-  readonly catalogue: Catalogue;
-  readonly cell: PreparedCell;
-  readonly manifest: Manifest;
-  readonly layouts: readonly CollectionLayout[];
-  readonly secrets: SecretBox;
-  readonly rootKey: Buffer;
-  readonly resolveSecret: (reference: string) => string;
-  readonly lookupUrl: string;
-  /** The cell's database, as a superuser. */
-  readonly cellAdminUrl: string;
-}
 
 export interface StageOptions {
   readonly ground: Ground;
@@ -43,8 +24,8 @@ export interface StageOptions {
   readonly tenants: number;
   /** So many of them have a database in MongoDB, whose users take longest to make. */
   readonly mongoTenants: number;
-  /** In between the data plane and its stores. */
-  readonly around?: (stores: CellStores) => CellStores;
+  /** In between the data plane and a cell's stores. */
+  readonly around?: (stores: CellStores, cell: Cell) => CellStores;
   /** The servers go with it: nothing needs to be removed from them. */
   readonly disposable?: boolean;
 }
@@ -53,10 +34,6 @@ export interface Stage {
   readonly ground: Ground;
   readonly subjects: readonly Subject[];
   readonly tenantry: Tenantry;
-  /** The cell's PostgreSQL as a superuser, for faults. */
-  readonly admin: pg.Pool;
-  /** In front of MongoDB, for the data plane alone. */
-  readonly mongoProxy: Proxy;
   close(): Promise<void>;
 }
 
@@ -74,32 +51,23 @@ const CHUNK = 500;
 
 export async function setStage(options: StageOptions): Promise<Stage> {
   const { ground, seed, tenants, mongoTenants, around } = options;
+  const { cells } = ground;
   const random = randomFrom(seed);
   const subjects = Array.from({ length: tenants }, (_, index) =>
-    newSubject(index, index < mongoTenants, random),
+    // The cells in turn, so that each has its share of the busiest and of those with a database in MongoDB.
+    newSubject(index, cells[index % cells.length] ?? cells[0], index < mongoTenants, random),
   );
-  const admin = new pg.Pool({ connectionString: ground.cellAdminUrl, max: 2 });
-  admin.on('error', () => undefined);
-  await populate(ground, admin, subjects);
-  const mongo = new URL(ground.cell.mongoUrl);
-  const mongoProxy = await proxyTo(mongo.hostname, Number(mongo.port));
-  mongo.port = String(mongoProxy.port);
-  const open = productStores({
-    manifest: ground.manifest,
-    postgres: { connections: 4, interactive: 8 },
-    // Fewer clients than tenants at work, so that some are always evicted.
-    mongo: { maxClients: 24, poolSizePerClient: 2 },
-    redis: { ownConnections: 16 },
-  });
+  await populate(ground, subjects);
   const tenantry = openTenantry({
     catalogueUrl: ground.lookupUrl,
     rootKey: ground.rootKey,
     signingKeys: { sign: { id: 'fuzz', secret: randomBytes(32) } },
     resolveSecret: ground.resolveSecret,
     log: pino({ level: 'silent' }),
-    stores: (...[servers, ...rest]: Parameters<typeof open>) => {
-      const stores = open({ ...servers, mongoUrl: mongo.href }, ...rest);
-      return around?.(stores) ?? stores;
+    stores: (...asked) => {
+      const cell = cells.find((one) => one.cell.name === asked[0].name) ?? cells[0];
+      const stores = storesOf(cell)(...asked);
+      return around?.(stores, cell) ?? stores;
     },
   });
   await tenantry.listening;
@@ -107,22 +75,28 @@ export async function setStage(options: StageOptions): Promise<Stage> {
     ground,
     subjects,
     tenantry,
-    admin,
-    mongoProxy,
     async close() {
       await tenantry.close();
-      await mongoProxy.close();
       if (options.disposable !== true) await strike(ground, subjects);
-      await admin.end();
     },
   };
 }
 
-function newSubject(index: number, hasMongo: boolean, random: Random): Subject {
+const storesOf = ({ manifest, prepares }: Cell) =>
+  productStores({
+    manifest,
+    postgres: { connections: 4, interactive: 8, prepare: prepares },
+    // Fewer clients than tenants at work, so that some are always evicted.
+    mongo: { maxClients: 16, poolSizePerClient: 2 },
+    redis: { ownConnections: 6 },
+  });
+
+function newSubject(index: number, cell: Cell, hasMongo: boolean, random: Random): Subject {
   const password = (): { value: string; version: number } => ({ value: newPassword(), version: 1 });
   return {
     index,
     tenantId: random.uuid() as TenantId,
+    cell,
     hasMongo,
     passwords: { mongo: password(), redis: password() },
     generation: 1,
@@ -132,34 +106,43 @@ function newSubject(index: number, hasMongo: boolean, random: Random): Subject {
   };
 }
 
-async function populate(ground: Ground, admin: pg.Pool, subjects: readonly Subject[]): Promise<void> {
-  const { cell } = ground;
-  await inChunks(subjects, async (chunk) => {
-    const ids = chunk.map(({ tenantId }) => tenantId);
-    await inCatalogue(ground, chunk);
-    await setGates(cell.postgres.control, chunk, 'open');
-    await inPostgres(admin, ids);
-    await ensureNamespaces(
-      cell.redis,
-      chunk.map(({ tenantId, passwords }) => ({ tenantId, password: passwords.redis.value })),
-    );
-    const pipeline = cell.redis.pipeline();
-    for (const id of ids) pipeline.set(redisKey(id, 'session', ANCHOR.key), markOf(id), 'EX', 86_400);
-    await pipeline.exec();
-  });
+async function populate(ground: Ground, subjects: readonly Subject[]): Promise<void> {
+  for (const cell of ground.cells) {
+    const here = subjects.filter((subject) => subject.cell === cell);
+    for (let from = 0; from < here.length; from += CHUNK)
+      await populateCell(ground, cell, here.slice(from, from + CHUNK));
+  }
   await atOnce(
     8,
     subjects.filter(({ hasMongo }) => hasMongo),
-    ({ tenantId, passwords }) => inMongo(ground, cell.mongo, tenantId, passwords.mongo.value),
+    (subject) => inMongo(ground, subject),
   );
 }
 
-async function inCatalogue({ catalogue, cell, secrets }: Ground, chunk: readonly Subject[]): Promise<void> {
+async function populateCell(ground: Ground, cell: Cell, chunk: readonly Subject[]): Promise<void> {
+  const ids = chunk.map(({ tenantId }) => tenantId);
+  await inCatalogue(ground, cell, chunk);
+  await setGates(cell.postgres.control, chunk, 'open');
+  await inPostgres(cell.admin, ids);
+  await ensureNamespaces(
+    cell.redis,
+    chunk.map(({ tenantId, passwords }) => ({ tenantId, password: passwords.redis.value })),
+  );
+  const pipeline = cell.redis.pipeline();
+  for (const id of ids) pipeline.set(redisKey(id, 'session', ANCHOR.key), markOf(id), 'EX', 86_400);
+  await pipeline.exec();
+}
+
+async function inCatalogue(
+  { catalogue, secrets }: Ground,
+  { cell }: Cell,
+  chunk: readonly Subject[],
+): Promise<void> {
   const ids = chunk.map(({ tenantId }) => tenantId);
   await catalogue.pool.query(
     `INSERT INTO tenant (id, slug, name, plan, cell, state, mode, generation)
      SELECT id, 'fuzz-' || id, 'Fuzz', 'team', $2, 'active', 'open', 1 FROM unnest($1::uuid[]) AS id`,
-    [ids, cell.cell.name],
+    [ids, cell.name],
   );
   for (const store of ['mongo', 'redis'] as const) {
     const sealed = chunk.map(({ tenantId, passwords }) =>
@@ -188,14 +171,9 @@ async function inPostgres(admin: pg.Pool, ids: readonly TenantId[]): Promise<voi
   );
 }
 
-async function inMongo(
-  { layouts }: Ground,
-  admin: MongoClient,
-  tenantId: TenantId,
-  password: string,
-): Promise<void> {
-  await ensureTenantDatabase(admin, { tenantId, layouts }, password);
-  await admin
+async function inMongo({ layouts }: Ground, { tenantId, cell, passwords }: Subject): Promise<void> {
+  await ensureTenantDatabase(cell.mongo, { tenantId, layouts }, passwords.mongo.value);
+  await cell.mongo
     .db(mongoDatabaseName(tenantId))
     .collection<{ _id: string }>('transcripts')
     .insertMany(
@@ -209,13 +187,9 @@ async function inMongo(
 }
 
 /** The databases of PostgreSQL go as a whole. */
-async function strike({ cell, layouts }: Ground, subjects: readonly Subject[]): Promise<void> {
-  await atOnce(8, subjects, async ({ tenantId, hasMongo }) => {
+async function strike({ layouts }: Ground, subjects: readonly Subject[]): Promise<void> {
+  await atOnce(8, subjects, async ({ tenantId, cell, hasMongo }) => {
     await dropNamespace(cell.redis, tenantId);
     if (hasMongo) await dropTenantDatabase(cell.mongo, { tenantId, layouts });
   });
-}
-
-async function inChunks<T>(items: readonly T[], work: (chunk: readonly T[]) => Promise<void>): Promise<void> {
-  for (let from = 0; from < items.length; from += CHUNK) await work(items.slice(from, from + CHUNK));
 }

@@ -11,25 +11,33 @@ export interface Link {
   hold(): void;
   /** Later connections go to another server. */
   leadTo(to: string): void;
+  /** The one that has gone through it for longest, if there is one. */
+  cutOldest(): boolean;
   close(): Promise<void>;
 }
 
 export async function openLink(to: string): Promise<Link> {
   const url = new URL(to);
-  let port = Number(url.port);
+  let server = addressOf(to);
   const sockets = new Set<Socket>();
   const link = createServer((near) => {
-    const far = connect({ host: '127.0.0.1', port });
+    const far = connect(server);
     for (const [from, into] of [
       [near, far],
       [far, near],
     ] as const) {
       sockets.add(from);
-      from.on('error', () => undefined).on('close', () => into.destroy());
+      from
+        .on('error', () => undefined)
+        .on('close', () => {
+          sockets.delete(from);
+          into.destroy();
+        });
       from.pipe(into);
     }
   });
   await once(link.listen(0, '127.0.0.1'), 'listening');
+  url.hostname = '127.0.0.1';
   url.port = String((link.address() as AddressInfo).port);
   const cut = (): void => {
     for (const socket of sockets) socket.destroy();
@@ -42,7 +50,13 @@ export async function openLink(to: string): Promise<Link> {
       for (const socket of sockets) socket.unpipe();
     },
     leadTo(other) {
-      port = Number(new URL(other).port);
+      server = addressOf(other);
+    },
+    cutOldest() {
+      // A Set is in the order of insertion.
+      const [oldest] = sockets;
+      oldest?.destroy();
+      return oldest !== undefined;
     },
     async close() {
       cut();
@@ -51,3 +65,8 @@ export async function openLink(to: string): Promise<Link> {
     },
   };
 }
+
+const addressOf = (url: string): { host: string; port: number } => {
+  const { hostname, port } = new URL(url);
+  return { host: hostname, port: Number(port) };
+};

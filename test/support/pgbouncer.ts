@@ -61,10 +61,13 @@ export async function findPgBouncer(): Promise<Found | undefined> {
 
 /**
  * Whether it keeps prepared statements for its clients and lets go of a server only when all its answers were given:
- * 1.21 and 1.22.1, https://github.com/pgbouncer/pgbouncer/pull/1025. Says so where not.
+ * 1.21 and 1.22.1, https://github.com/pgbouncer/pgbouncer/pull/1025.
  */
+export const pipelines = (found: Found): boolean => isAtLeast(found, [1, 22, 1]);
+
+/** The same, and says so where not. */
 export function mayPipeline(found: Found): boolean {
-  const may = isAtLeast(found, [1, 22, 1]);
+  const may = pipelines(found);
   if (!may) say(`${found.version} is before 1.22.1: what needs prepared or pipelined statements is skipped.`);
   return may;
 }
