@@ -128,7 +128,7 @@ async function act({ stage, referee, hot, isOver, seed, actor }: ActorOptions): 
 const TURNS: readonly { weight: number; store: FuzzStore; play(scene: Scene): Promise<void> }[] = [
   { weight: 50, store: 'postgres', play: playPostgres },
   { weight: 45, store: 'redis', play: playRedis },
-  { weight: 12, store: 'mongo', play: playMongo },
+  { weight: 16, store: 'mongo', play: playMongo },
   { weight: 3, store: 'context', play: playContext },
 ];
 

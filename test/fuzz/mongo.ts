@@ -20,7 +20,7 @@ const COLLECTION = 'transcripts';
 export async function playMongo(scene: Scene): Promise<void> {
   const { random, subject, tenant } = scene;
   if (random.chance(0.02) && subject.cell.cell.mongoEnforcement === 'server') return playPastTheGuard(scene);
-  const calls = Array.from({ length: 4 + random.below(5) }, () => random.weighted(CALLS));
+  const calls = Array.from({ length: 8 + random.below(9) }, () => random.weighted(CALLS));
   const collection = tenant.mongo.collection(COLLECTION) as unknown as Collection;
   await Promise.all(
     calls.map(({ weight: _weight, send, ...rule }) =>
