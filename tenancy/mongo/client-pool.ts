@@ -8,6 +8,7 @@ import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants } from '../context/tenant-context.js';
 import { storeError } from '../store-error.js';
 import { type Login, type LoginOptions, logIn } from './login.js';
+import { UnderWay } from './under-way.js';
 
 export interface ClientPoolOptions extends LoginOptions {
   readonly maxClients: number;
@@ -23,6 +24,8 @@ export interface Lease {
   readonly login: Login;
   /** For long: a cursor or a transaction. Its client is not chosen to make room. */
   hold(): void;
+  /** What the driver is asked to do over this lease; STORE_UNAVAILABLE when it has not ended long after it should have. */
+  bound<T>(work: Promise<T>): Promise<T>;
   /** Its password was refused: the client is given up, and the next one logs in with a fresh password. */
   refuse(): void;
   /** More than once is as good as once. */
@@ -58,6 +61,7 @@ interface Seat {
   login: Login | undefined;
   leases: number;
   holds: number;
+  readonly underWay: UnderWay;
   readonly callers: Set<Caller>;
   usedAt: number;
   checkedAt: number;
@@ -70,9 +74,11 @@ interface Caller {
 
 /** A server that does not answer must not keep a place for ever. Milliseconds. */
 const CLOSE_MS = 2_000;
+const GRACE_MS = 1_000;
 
 export function createClientPool(options: ClientPoolOptions): ClientPool {
   const { maxClients, poolSize, waitMs, idleMs, recheckMs, credentials } = options;
+  const { serverSelectionMs, socketTimeoutMs } = options;
   /** The current seat of each tenant, the one that was used longest ago first. */
   const seats = new Map<TenantId, Seat>();
   /** First come, first served. A tenant's callers wait in one seat. */
@@ -102,6 +108,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
         held = true;
         seat.holds++;
       },
+      bound: (work) => seat.underWay.bound(work),
       refuse() {
         doubted.add(seat.tenantId);
         retire(seat);
@@ -258,6 +265,22 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     return leaseOf(seat, login);
   };
 
+  /** A place in the driver's queue, a server, its answer: each has a bound, so whatever takes longer never ends. */
+  const longestMs = serverSelectionMs + 2 * socketTimeoutMs + GRACE_MS;
+  const watch = setInterval(
+    () => {
+      for (const seat of placed) {
+        const isStuck = seat.underWay.giveUpBefore(
+          performance.now() - longestMs,
+          () => new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' }),
+        );
+        // Its connections may be taken for good.
+        if (isStuck) retire(seat);
+      }
+    },
+    Math.min(longestMs / 4, 1_000),
+  ).unref();
+
   const sweeper = setInterval(() => {
     const before = performance.now() - idleMs;
     for (const seat of seats.values()) if (seat.leases === 0 && seat.usedAt < before) retire(seat);
@@ -294,6 +317,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     async close(graceMs = 5_000) {
       closing = true;
       clearInterval(sweeper);
+      clearInterval(watch);
       for (const seat of queue) {
         for (const caller of seat.callers)
           caller.reject(new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' }));
@@ -323,6 +347,7 @@ const newSeat = (tenantId: TenantId): Seat => ({
   login: undefined,
   leases: 0,
   holds: 0,
+  underWay: new UnderWay(),
   callers: new Set(),
   usedAt: 0,
   checkedAt: 0,

@@ -110,7 +110,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
     try {
       if (this.#state === 'new')
         await this.#runner.begin(statement, (lease, session) => this.#open(lease, session));
-      else if (this.#source !== undefined) await this.#take(this.#source.cursor);
+      else if (this.#source !== undefined) await this.#source.lease.bound(this.#take(this.#source.cursor));
       statement.signal?.throwIfAborted();
     } catch (error) {
       this.#failure = await this.#runner.failure(statement, error);

@@ -141,9 +141,9 @@ async function transact<R, M extends MongoDeclaration>(
     const lease = await Promise.resolve(pool.lease(context.tenantId, signal)).catch(failure);
     lease.hold();
     try {
-      if (!(await lease.login.hasTransactions()))
+      if (!(await lease.bound(lease.login.hasTransactions())))
         throw refused('the server is a standalone, which has no transactions; a replica set of one has');
-      await lease.login.fill();
+      await lease.bound(lease.login.fill());
       return await inTransaction(lease, context, parts, work, signal);
     } catch (error) {
       if (isLoginRefused(error)) lease.refuse();

@@ -56,7 +56,7 @@ export function createRunner(
       const leased = pool.lease(context.tenantId, statement.signal);
       const lease = 'login' in leased ? leased : await leased.catch((error: unknown) => rethrow(error));
       try {
-        const result = await work(lease);
+        const result = await lease.bound(work(lease));
         if (ends === 'with the work') lease.release();
         return result;
       } catch (error) {
@@ -99,6 +99,7 @@ export function createSessionRunner(
   const kept: Lease = {
     login: lease.login,
     hold: () => undefined,
+    bound: (work) => lease.bound(work),
     refuse: () => lease.refuse(),
     release: () => undefined,
   };
@@ -109,7 +110,7 @@ export function createSessionRunner(
       throw new TenantryError('STORE_REFUSED', { store: 'MongoDB', reason: 'the transaction has ended' });
     statement.signal?.throwIfAborted();
     try {
-      return await work(kept, session);
+      return await lease.bound(work(kept, session));
     } catch (error) {
       throw statement.signal?.aborted === true ? statement.signal.reason : mapped(error);
     }
