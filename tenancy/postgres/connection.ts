@@ -185,7 +185,7 @@ export class Connection {
     if (this.#corked) return;
     this.#corked = true;
     this.#wire.stream.cork();
-    process.nextTick(() => {
+    setImmediate(() => {
       this.#corked = false;
       this.#flush();
       this.#wire.stream.uncork();
