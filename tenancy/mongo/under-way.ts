@@ -18,7 +18,7 @@ export class UnderWay {
         },
         (error: unknown) => {
           this.#entries.delete(entry);
-          reject(error as Error);
+          reject(error);
         },
       );
     });

@@ -31,7 +31,7 @@ it('a statement that meets a connection which is just breaking ends, and its ten
           .catch((error: { code: string }) => error.code),
       );
     return destroyed;
-  } as typeof destroy;
+  };
   try {
     link.cut();
     await until('connections have broken', () => asked.length >= 4);
