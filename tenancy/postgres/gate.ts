@@ -55,10 +55,8 @@ export async function eraseRows(
   manifest: Manifest,
   row: GateRow,
 ): Promise<{ rowsDeleted: number }> {
-  const present = await readGates(pools.control, [row.tenantId]);
   // Never opened, or erased before: without a gate no row could ever be written.
-  if (!present.has(row.tenantId)) return { rowsDeleted: 0 };
-  await setGates(pools.control, [row], 'purging');
+  if (!(await closeForGood(pools.control, row))) return { rowsDeleted: 0 };
   const rowsDeleted = await transaction(pools.purge, async (client) => {
     await client.query(ENTER, [row.tenantId, null, null]);
     let deleted = 0;
@@ -75,4 +73,21 @@ export async function eraseRows(
     row.generation,
   ]);
   return { rowsDeleted };
+}
+
+/**
+ * Sets a gate to `purging` where there is one, and makes none: another erasure may have removed it by now.
+ * @returns whether it is there
+ * @throws TenantryError STALE_GENERATION
+ */
+async function closeForGood(control: Pool, { tenantId, generation }: GateRow): Promise<boolean> {
+  const { rowCount } = await control.query({
+    name: 'gate-close',
+    text: `UPDATE tenantry.gate SET mode = 'purging', generation = $2, updated_at = clock_timestamp()
+            WHERE tenant_id = $1 AND generation <= $2`,
+    values: [tenantId, generation],
+  });
+  if (rowCount === 1) return true;
+  if ((await readGates(control, [tenantId])).size > 0) throw new TenantryError('STALE_GENERATION');
+  return false;
 }

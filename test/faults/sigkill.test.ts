@@ -51,6 +51,8 @@ const BACKWARD = [
     `after undo undo-${store}`, // removed, not recorded
     `after finish undo-${store}`,
   ]),
+  'before gate-close',
+  'after gate-close',
   'after DELUSER',
   'after dropRole',
   'after dropDatabase',

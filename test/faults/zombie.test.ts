@@ -4,9 +4,11 @@
  * leave alone.
  */
 import { MongoNetworkError } from 'mongodb';
+import pg from 'pg';
 import { createActivities } from '../../activities/index.js';
 import type { Fence } from '../../domain/contracts.js';
 import { mongoDatabaseName, redisKey, redisMarkerKey } from '../../domain/names.js';
+import { readGates } from '../../tenancy/postgres/gate.js';
 import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
 import { surveyTenant } from '../../tenancy/survey.js';
 import { expectAgreement } from '../support/agreement.js';
@@ -210,13 +212,7 @@ describe('a step that goes on after it was given up', () => {
       );
       expect((await close(world, fence)).residue).not.toEqual([]);
       const retry = admit(world, asked, 2);
-      await until('the retry waits for the undo', async () => {
-        const { rowCount } = await world.catalogue.pool.query(
-          `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-        );
-        return rowCount === 1;
-      });
+      await untilOneWaitsForALock(world);
       zombie.hold.release();
       expect(await zombie.result).toEqual({ residue: [] });
       const retried = await retry;
@@ -226,6 +222,24 @@ describe('a step that goes on after it was given up', () => {
       await expectActive(world, asked);
     },
   );
+
+  it('an undo makes no gate anew that another one at the same time has removed', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const { holds, activities } = holding(world);
+    const [before, after] = [holds.at('before gate-close'), holds.at('after gate-close')];
+    const result = settled(activities.undoPostgres(fence));
+    await before.reached;
+    await undo(world, fence);
+    before.release();
+    await after.reached;
+    const { postgres } = await world.dependencies.cells.get(world.cell);
+    expect((await readGates(postgres.control, [asked.tenantId])).size).toBe(0);
+    after.release();
+    expect(await result).toEqual({ residue: [] });
+    await close(world, fence);
+    await expectNothingLeft(world, asked.tenantId);
+  });
 
   it('an undo that was given up and comes to its end takes its residue off the operation', async () => {
     const { asked, fence } = await askAndAdmit(world);
@@ -397,3 +411,20 @@ async function expectOvertaken({ hold, result }: Zombie): Promise<void> {
 }
 
 const settled = (work: Promise<unknown>): Promise<unknown> => work.catch((error: unknown) => error);
+
+/** Locks are the superuser's to see. */
+async function untilOneWaitsForALock(world: World): Promise<void> {
+  const watcher = new pg.Client({ connectionString: world.url('control') });
+  await watcher.connect();
+  try {
+    await until('the retry waits for the undo', async () => {
+      const { rowCount } = await watcher.query(
+        `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+      );
+      return rowCount === 1;
+    });
+  } finally {
+    await watcher.end();
+  }
+}
