@@ -2,11 +2,11 @@
 import { mongoDatabaseName, mongoUserName, redisUserName } from '../../domain/names.js';
 import type { Found } from '../../local/find.js';
 import type { CellStores } from '../../tenancy/context/entered-tenant.js';
-import { createScopedPostgres, type ScopedPostgres } from '../../tenancy/postgres/scoped.js';
-import { findPgBouncer, pipelines } from '../support/pgbouncer.js';
+import type { ScopedPostgres } from '../../tenancy/postgres/scoped.js';
+import { findPgBouncer } from '../support/pgbouncer.js';
 import { testStack } from '../support/stack.js';
 import { fuzz, type FuzzOptions, type FuzzResult } from './fuzz.js';
-import { type Cell, type GroundOptions, layGround, waysWith } from './ground.js';
+import { type GroundOptions, layGround, waysWith } from './ground.js';
 import { randomFrom } from './random.js';
 import type { Stage } from './stage.js';
 
@@ -173,13 +173,6 @@ describe('a flaw that is planted is found:', () => {
       what: expect.stringMatching(/^it was shown what is tenant/) as string,
     });
   });
-
-  test('behind a PgBouncer before 1.22.1, statements that are pipelined', async () => {
-    if (pgbouncer === undefined || pipelines(pgbouncer)) return;
-    const found = await run(111, { ways: ['pooled'], around: pipelining, operations: 200_000 });
-    // Answers that were another connection's: its rows, or one where no question was.
-    expect(found.findings[0]).toMatchObject({ store: 'postgres', way: 'pooled' });
-  });
 });
 
 /** As a cache does that forgets to ask whose it is. */
@@ -188,17 +181,6 @@ function keepingTheFirstHandle(stores: CellStores): CellStores {
   return {
     ...stores,
     pg: { forTenant: (context) => (kept ??= stores.pg.forTenant(context)) },
-  };
-}
-
-function pipelining(stores: CellStores, { productUrl }: Cell): CellStores {
-  const pg = createScopedPostgres({ url: productUrl, prepare: false, maxInFlight: 64 });
-  return {
-    ...stores,
-    pg,
-    async close() {
-      await Promise.all([stores.close(), pg.close()]);
-    },
   };
 }
 

@@ -25,7 +25,7 @@ export interface StageOptions {
   /** So many of them have a database in MongoDB, whose users take longest to make. */
   readonly mongoTenants: number;
   /** In between the data plane and a cell's stores. */
-  readonly around?: (stores: CellStores, cell: Cell) => CellStores;
+  readonly around?: (stores: CellStores) => CellStores;
   /** The servers go with it: nothing needs to be removed from them. */
   readonly disposable?: boolean;
 }
@@ -67,7 +67,7 @@ export async function setStage(options: StageOptions): Promise<Stage> {
     stores: (...asked) => {
       const cell = cells.find((one) => one.cell.name === asked[0].name) ?? cells[0];
       const stores = storesOf(cell)(...asked);
-      return around?.(stores, cell) ?? stores;
+      return around?.(stores) ?? stores;
     },
   });
   await tenantry.listening;
