@@ -56,7 +56,7 @@ export function createRunner(
       const leased = pool.lease(context.tenantId, statement.signal);
       const lease = 'login' in leased ? leased : await leased.catch((error: unknown) => rethrow(error));
       try {
-        const result = await lease.bound(work(lease));
+        const result = await work(lease);
         if (ends === 'with the work') lease.release();
         return result;
       } catch (error) {
@@ -74,14 +74,17 @@ export function createRunner(
     }
   };
   return {
-    begin: (statement, work) => onLease(statement, (lease) => work(lease, undefined), 'later'),
+    begin: (statement, work) => onLease(statement, (lease) => lease.bound(work(lease, undefined)), 'later'),
     failure,
     refuseOthers: () => refuseOtherTenants(context.tenantId),
     run: (statement, work) =>
       onLease(
         statement,
         (lease) => {
-          const working = work(lease.login.collection(statement.collection), undefined, lease.login);
+          // Bounded also after its caller has gone, or its lease would never end.
+          const working = lease.bound(
+            work(lease.login.collection(statement.collection), undefined, lease.login),
+          );
           return statement.signal === undefined ? working : untilAborted(working, lease, statement.signal);
         },
         'with the work',
