@@ -1,4 +1,4 @@
-/** `npm run fuzz:isolation -- [--minutes 1] [--seed N] [--tenants 2000] [--mongo-tenants 200] [--operations N]` */
+/** `npm run fuzz:isolation -- [--minutes 3] [--seed N] [--tenants 2000] [--mongo-tenants 200] [--operations N]` */
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { fuzz, type FuzzResult } from './fuzz.js';
@@ -10,7 +10,7 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
-      minutes: { type: 'string', default: '1' },
+      minutes: { type: 'string', default: '3' },
       seed: { type: 'string' },
       tenants: { type: 'string', default: '2000' },
       'mongo-tenants': { type: 'string', default: '200' },
