@@ -1,13 +1,12 @@
 /** A MongoDB server that lets everybody do everything: it gets no tenant, unless its operator has said that it may. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { startMongo } from '../../local/mongo.js';
 import { silentReport } from '../../local/report.js';
 import type { RunningServer } from '../../local/server.js';
 import { canaryId } from '../../tenancy/canary.js';
 import { expectAgreement } from '../support/agreement.js';
 import { expectActive, expectNeverWas } from '../support/expect.js';
+import { serverFolder } from '../support/folder.js';
 import { startProvision } from '../support/provision.js';
 import { ownEnv } from '../support/servers.js';
 import { createWorld, type World } from '../support/world.js';
@@ -17,7 +16,7 @@ describe('a MongoDB server without authentication', () => {
   let mongo: RunningServer;
   let world: World;
   beforeAll(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'tenantry-open-'));
+    directory = await serverFolder('open');
     mongo = await startMongo({ dataDir: directory, report: silentReport, env: ownEnv(), auth: false });
   });
   afterEach(() => world.close());

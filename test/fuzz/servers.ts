@@ -1,14 +1,13 @@
 /** Servers for one run of the fuzzer; nothing of them is kept. */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { type RoleName, ROLES } from '../../catalogue/bootstrap.js';
 import { settled } from '../../domain/settled.js';
 import { startMongo } from '../../local/mongo.js';
 import { startPostgres } from '../../local/postgres.js';
 import { startRedis } from '../../local/redis.js';
 import { silentReport } from '../../local/report.js';
+import { serverFolder } from '../support/folder.js';
 import { findPgBouncer } from '../support/pgbouncer.js';
 import { earnedMode, prepareTemplates } from '../support/prepare.js';
 import { ownEnv } from '../support/servers.js';
@@ -21,7 +20,7 @@ export async function startGround(): Promise<{
   readonly described: Readonly<Record<string, string>>;
   close(): Promise<void>;
 }> {
-  const directory = await mkdtemp(join(tmpdir(), 'tenantry-fuzz-'));
+  const directory = await serverFolder('fuzz');
   const place = { dataDir: directory, report: silentReport, env: ownEnv() };
   const [postgres, mongo, redis, pgbouncer] = await settled([
     startPostgres({ ...place, durable: false }),

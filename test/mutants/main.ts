@@ -3,10 +3,9 @@
  * `--only` may be given again and again. The servers are started once, nothing on disk is changed. Ends with 1 when a
  * mutant survived or could not be tried, or a test fails without any.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+import { rm } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { serverFolder } from '../support/folder.js';
 import globalSetup from '../support/global-setup.js';
 import globalTeardown from '../support/global-teardown.js';
 import { type Choice, type JestRun, runJest } from './jest-run.js';
@@ -43,7 +42,7 @@ async function main(signal: AbortSignal): Promise<number> {
   const misfits = chosen.flatMap((mutant) => misfit(mutant) ?? []);
   for (const reason of misfits) say(`NOT TRIED ${reason}`);
   const fitting = chosen.filter((mutant) => misfit(mutant) === undefined);
-  const folder = await mkdtemp(path.join(tmpdir(), 'tenantry-mutants-'));
+  const folder = await serverFolder('mutants');
   const begun = performance.now();
   try {
     await globalSetup();

@@ -1,12 +1,11 @@
 /** Starts one stack for all test files, and makes what they copy. */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROLES } from '../../catalogue/bootstrap.js';
 import { terminalReport } from '../../local/report.js';
 import { type Stack, startStack } from '../../local/stack.js';
 import { buildBundle } from '../../worker/bundle.js';
+import { removeAbandonedFolders, serverFolder } from './folder.js';
 import { earnedMode, prepareTemplates } from './prepare.js';
 import { publishStack } from './stack.js';
 
@@ -15,7 +14,8 @@ export interface TestGlobals {
 }
 
 export default async function globalSetup(): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), 'tenantry-test-'));
+  await removeAbandonedFolders();
+  const directory = await serverFolder('test');
   const stack = await startStack({
     dataDir: join(directory, 'data'),
     persistent: false,

@@ -1,6 +1,5 @@
 /** Servers of a test file's own, which it may stop, kill and pause. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startMongo } from '../../local/mongo.js';
 import { startPostgres } from '../../local/postgres.js';
@@ -9,6 +8,7 @@ import { silentReport } from '../../local/report.js';
 import type { RunningServer } from '../../local/server.js';
 import { searchAttributes } from '../../local/stack.js';
 import { startTemporal } from '../../local/temporal.js';
+import { serverFolder } from './folder.js';
 import { earnedMode, prepareTemplates } from './prepare.js';
 import { testStack } from './stack.js';
 import type { WorldOptions } from './world.js';
@@ -26,7 +26,7 @@ export interface OwnServers {
 
 /** All of them: what they acknowledged survives SIGKILL, Temporal's histories included. */
 export async function startOwnServers(options: { mongoAuth?: boolean } = {}): Promise<OwnServers> {
-  const directory = await mkdtemp(join(tmpdir(), 'tenantry-own-'));
+  const directory = await serverFolder('own');
   const place = (name: string) => ({ dataDir: join(directory, name), report: silentReport, env: ownEnv() });
   const postgres = async (name: string): Promise<RunningServer> => {
     const server = await startPostgres(place(name));

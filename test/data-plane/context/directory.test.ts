@@ -12,10 +12,9 @@ import {
 } from '../../../tenancy/context/directory.js';
 import { createCredentials } from '../../../tenancy/context/credentials.js';
 import { startPostgres } from '../../../local/postgres.js';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { silentReport } from '../../../local/report.js';
+import { serverFolder } from '../../support/folder.js';
 import { prepareTemplates } from '../../support/prepare.js';
 import { ownEnv } from '../../support/servers.js';
 import { testStack } from '../../support/stack.js';
@@ -293,7 +292,7 @@ test('a password is opened, kept, and read again after a rotation', async () => 
 async function onOwnServer(
   work: (own: World, server: Awaited<ReturnType<typeof startPostgres>>) => Promise<void>,
 ): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'tenantry-own-'));
+  const folder = await serverFolder('own');
   const server = await startPostgres({ dataDir: folder, report: silentReport, env: ownEnv() });
   try {
     const { controlTemplate, passwords } = testStack();

@@ -1,13 +1,12 @@
 /** On a server of its own: its connections are counted, it is killed, paused and started again. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { TenantId } from '../../../domain/ids.js';
 import { startMongo } from '../../../local/mongo.js';
 import { silentReport } from '../../../local/report.js';
 import type { RunningServer } from '../../../local/server.js';
 import type { ScopedMongoPool } from '../../../tenancy/mongo/scoped.js';
+import { serverFolder } from '../../support/folder.js';
 import { ownEnv } from '../../support/servers.js';
 import { until } from '../../support/until.js';
 import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
@@ -17,7 +16,7 @@ let mongo: RunningServer;
 let tenants: Tenants;
 let ids: TenantId[];
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'tenantry-scoped-'));
+  directory = await serverFolder('scoped');
   mongo = await startMongo({ dataDir: directory, report: silentReport, env: ownEnv() });
   tenants = createTenants(mongo.url);
   ids = await tenants.make(60);

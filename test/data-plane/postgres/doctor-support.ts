@@ -1,12 +1,11 @@
 /** A sound cell on a PostgreSQL server of the file's own (roles are the whole server's), to break and to mend. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import type { Manifest } from '../../../domain/manifest.js';
 import { startPostgres } from '../../../local/postgres.js';
 import { silentReport } from '../../../local/report.js';
 import supportDesk from '../../../manifest/support-desk.js';
 import { doctorPostgres, type Finding } from '../../../tenancy/postgres/doctor.js';
+import { serverFolder } from '../../support/folder.js';
 import { prepareTemplates } from '../../support/prepare.js';
 import { ownEnv } from '../../support/servers.js';
 import { testStack } from '../../support/stack.js';
@@ -19,7 +18,7 @@ export interface Ward {
 
 /** A server with the roles of a cell and nothing else. */
 export async function openWard(): Promise<Ward> {
-  const directory = await mkdtemp(join(tmpdir(), 'tenantry-doctor-'));
+  const directory = await serverFolder('doctor');
   const server = await startPostgres({
     dataDir: directory,
     report: silentReport,

@@ -1,13 +1,12 @@
 /** Connections cut, servers away, all connections in use, tenants suspended: what a statement on its way then gets. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import type { TenantId } from '../../../domain/ids.js';
 import { startPostgres } from '../../../local/postgres.js';
 import { silentReport } from '../../../local/report.js';
 import type { RunningServer } from '../../../local/server.js';
 import { ConnectionLost } from '../../../tenancy/postgres/connection.js';
 import type { ScopedPostgres, ScopedPostgresPool } from '../../../tenancy/postgres/scoped.js';
+import { serverFolder } from '../../support/folder.js';
 import { prepareTemplates } from '../../support/prepare.js';
 import { ownEnv } from '../../support/servers.js';
 import { testStack } from '../../support/stack.js';
@@ -233,7 +232,7 @@ describe('a server', () => {
   let pool: ScopedPostgresPool;
   let scoped: ScopedPostgres;
   beforeAll(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'tenantry-scoped-'));
+    directory = await serverFolder('scoped');
     server = await startPostgres({ dataDir: directory, report: silentReport, env: ownEnv() });
     const { controlTemplate, passwords } = testStack();
     await prepareTemplates(server.url, controlTemplate, passwords);

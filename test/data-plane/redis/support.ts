@@ -1,7 +1,6 @@
 /** Tenants with ACL users on a real Redis, and their scoped sides. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { newTenantId, type TenantId } from '../../../domain/ids.js';
@@ -21,6 +20,7 @@ import {
   type ScopedRedisOptions,
   type ScopedRedisSource,
 } from '../../../tenancy/redis/scoped.js';
+import { serverFolder } from '../../support/folder.js';
 import { ownEnv } from '../../support/servers.js';
 import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
@@ -178,7 +178,7 @@ export interface OwnRedis {
  * @param twin one whose password it has, as the servers of a fail-over do
  */
 export async function startOwnRedis(twin?: RunningServer): Promise<OwnRedis> {
-  const directory = await mkdtemp(join(tmpdir(), 'tenantry-redis-'));
+  const directory = await serverFolder('redis');
   if (twin !== undefined) {
     await mkdir(join(directory, 'redis'));
     writePrivate(join(directory, 'redis', 'password'), decodeURIComponent(new URL(twin.url).password));
