@@ -56,9 +56,9 @@ export function postgresUrl(
 }
 
 /**
- * Rights on a database itself, which CREATE DATABASE ... TEMPLATE does not copy: nobody connects or makes
- * temporary tables (which outlive a pooled tenant) but the roles named. Nor may the product's role call set_config, which
- * in the middle of a query would make it another tenant's, or what reaches past a statement and its tenant.
+ * Nobody connects or makes temporary tables (which outlive a pooled tenant) but the roles named. Nor may the product's role
+ * call set_config, which in the middle of a query would make it another tenant's, or what reaches past a statement and its
+ * tenant.
  */
 export async function secureDatabase(
   adminUrl: string,
@@ -66,11 +66,9 @@ export async function secureDatabase(
   roles: readonly RoleName[],
 ): Promise<void> {
   await withClient(postgresUrl(adminUrl, database), async (client) => {
-    const name = pg.escapeIdentifier(database);
     await inLockedTransaction(client, 'bootstrap', async () => {
+      await client.query(rightsOnDatabase(database, roles));
       await client.query(`
-        REVOKE ALL ON DATABASE ${name} FROM PUBLIC;
-        GRANT CONNECT, CREATE ON DATABASE ${name} TO ${ROLES.owner};
         REVOKE ALL ON SCHEMA public FROM PUBLIC;
         CREATE SCHEMA IF NOT EXISTS tenantry AUTHORIZATION ${ROLES.owner};`);
       await client.query(`
@@ -81,9 +79,17 @@ export async function secureDatabase(
         GRANT EXECUTE ON FUNCTION ${SEEN_BY_ALL.join(', ')} TO pg_read_all_stats;
         GRANT EXECUTE ON FUNCTION pg_catalog.pg_cancel_backend(integer),
           pg_catalog.pg_terminate_backend(integer, bigint) TO pg_signal_backend`);
-      for (const role of roles) await client.query(`GRANT CONNECT ON DATABASE ${name} TO ${ROLES[role]}`);
     });
   });
+}
+
+/** Those on a database itself, as statements for any connection of the server: CREATE DATABASE does not copy them. */
+export function rightsOnDatabase(database: string, roles: readonly RoleName[]): string {
+  const name = pg.escapeIdentifier(database);
+  return `
+    REVOKE ALL ON DATABASE ${name} FROM PUBLIC;
+    GRANT CONNECT, CREATE ON DATABASE ${name} TO ${ROLES.owner};
+    GRANT CONNECT ON DATABASE ${name} TO ${roles.map((role) => ROLES[role]).join(', ')};`;
 }
 
 /**

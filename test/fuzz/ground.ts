@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { pino } from 'pino';
-import { postgresUrl, type RoleName, secureDatabase } from '../../catalogue/bootstrap.js';
+import { postgresUrl, type RoleName } from '../../catalogue/bootstrap.js';
 import { type Catalogue, openCatalogue } from '../../catalogue/index.js';
 import { cellName } from '../../domain/ids.js';
 import type { Manifest } from '../../domain/manifest.js';
@@ -17,6 +17,7 @@ import { type CollectionLayout, collectionLayouts } from '../../tenancy/mongo/la
 import { compose } from '../../worker/compose.js';
 import { type Link, openLink } from '../support/link.js';
 import { pipelines, startPgBouncer } from '../support/pgbouncer.js';
+import { copyDatabase, dropDatabase } from '../support/databases.js';
 import { CELL_TEMPLATE } from '../support/prepare.js';
 import type { TestStack } from '../support/stack.js';
 
@@ -123,9 +124,8 @@ function databasesOn({ postgresUrl: adminUrl, passwords }: GroundOptions['stack'
   closing.push(() => server.end());
   return async (purpose: string, template: string, roles: readonly RoleName[]): Promise<UrlOf> => {
     const name = `fuzz_${purpose}_${suffix}`;
-    await server.query(`CREATE DATABASE ${name} TEMPLATE ${template}`);
-    closing.push(() => server.query(`DROP DATABASE ${name}`));
-    await secureDatabase(adminUrl, name, roles);
+    await copyDatabase(server, { name, template, roles });
+    closing.push(() => dropDatabase(server, name));
     return (role) => postgresUrl(adminUrl, name, role, role && passwords);
   };
 }

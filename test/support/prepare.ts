@@ -1,11 +1,24 @@
 /** What a server needs before tests may use it. */
+import { createHash } from 'node:crypto';
 import { MongoClient } from 'mongodb';
+import type pg from 'pg';
 import { bootstrap, postgresUrl, type RolePasswords } from '../../catalogue/bootstrap.js';
 import { migrateCatalogue } from '../../catalogue/migrate.js';
+import { tablesInOrder } from '../../domain/manifest.js';
+import supportDesk from '../../manifest/support-desk.js';
 import { tryEnforcement } from '../../tenancy/mongo/enforcement.js';
+import { CONTEXT_FUNCTIONS } from '../../tenancy/postgres/context-sql.js';
+import { cellSchema, createTable, ensureProductSchema } from '../../tenancy/postgres/product-schema.js';
+import { withClient } from './databases.js';
 
-/** The empty database that each test's cell is a copy of. */
+/** An empty cell. */
 export const CELL_TEMPLATE = 'tenantry_cell_unused';
+
+/**
+ * A cell that has the sample product's tables already, as a worker finds it at each of its starts but the first. Its name
+ * holds all that they are made by, so that code which would make others (a mutant's) does not find it.
+ */
+const PREPARED_CELL_TEMPLATE = `tenantry_cell_${digestOfTables()}`;
 
 export async function prepareTemplates(
   adminUrl: string,
@@ -14,6 +27,29 @@ export async function prepareTemplates(
 ): Promise<void> {
   await bootstrap({ adminUrl, passwords, controlDatabase: controlTemplate, cellDatabase: CELL_TEMPLATE });
   await migrateCatalogue(postgresUrl(adminUrl, controlTemplate, 'owner', passwords));
+  await bootstrap({
+    adminUrl,
+    passwords,
+    controlDatabase: controlTemplate,
+    cellDatabase: PREPARED_CELL_TEMPLATE,
+  });
+  await withClient(postgresUrl(adminUrl, PREPARED_CELL_TEMPLATE, 'owner', passwords), (owner) =>
+    ensureProductSchema(owner, supportDesk),
+  );
+}
+
+/** The one of these tables, where the server has it; else the empty one. */
+export async function preparedTemplate(admin: pg.Client): Promise<string> {
+  const { rowCount } = await admin.query('SELECT FROM pg_database WHERE datname = $1', [
+    PREPARED_CELL_TEMPLATE,
+  ]);
+  return rowCount === 1 ? PREPARED_CELL_TEMPLATE : CELL_TEMPLATE;
+}
+
+function digestOfTables(): string {
+  const tables = tablesInOrder(supportDesk).map(([name, table]) => createTable(supportDesk, name, table));
+  const statements = [CONTEXT_FUNCTIONS, cellSchema(supportDesk.postgres.hardened), ...tables];
+  return createHash('sha256').update(statements.join('\n')).digest('hex').slice(0, 16);
 }
 
 /** As the local stack decides it for its own cell. */

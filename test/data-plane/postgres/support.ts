@@ -1,7 +1,7 @@
 /** A cell's PostgreSQL of a test's own, with tenants whose gates are open, and the scoped pools that reach it. */
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
-import { postgresUrl, type RoleName, secureDatabase } from '../../../catalogue/bootstrap.js';
+import { postgresUrl, type RoleName } from '../../../catalogue/bootstrap.js';
 import { createPool } from '../../../catalogue/pool.js';
 import { newTenantId, type TenantId } from '../../../domain/ids.js';
 import { defineManifest, type Manifest } from '../../../domain/manifest.js';
@@ -16,6 +16,7 @@ import {
   type ScopedPostgresPool,
 } from '../../../tenancy/postgres/scoped.js';
 import { type ContextKey, installContextKey, newContextKey } from '../../../tenancy/postgres/token.js';
+import { copyDatabase } from '../../support/databases.js';
 import { CELL_TEMPLATE } from '../../support/prepare.js';
 import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
@@ -79,8 +80,11 @@ export async function openCell(options: TestCellOptions = {}): Promise<TestCell>
   const { adminUrl = shared, manifest: product = manifest } = options;
   const database = `cell_${randomBytes(5).toString('hex')}`;
   const server = await connect(adminUrl);
-  await server.query(`CREATE DATABASE ${database} TEMPLATE ${CELL_TEMPLATE}`);
-  await secureDatabase(adminUrl, database, ['catalogue', 'runtime', 'purge']);
+  await copyDatabase(server, {
+    name: database,
+    template: CELL_TEMPLATE,
+    roles: ['catalogue', 'runtime', 'purge'],
+  });
   const url = (role?: RoleName): string => postgresUrl(adminUrl, database, role, role && passwords);
   const owner = await connect(url('owner'));
   await ensureProductSchema(owner, product);
