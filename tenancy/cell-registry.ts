@@ -16,7 +16,7 @@ import type { ContextKey } from '../keys/context-key.js';
 import type { SecretBox } from '../keys/sealed-secret.js';
 import { type Canary, ensureCanary } from './canary.js';
 import { type CellConnections, connectCell } from './cell-connections.js';
-import { tryEnforcement } from './mongo/enforcement.js';
+import type { tryEnforcement } from './mongo/enforcement.js';
 import type { CollectionLayout } from './mongo/layout.js';
 import { adoptTables } from './postgres/adoption.js';
 import { type SwitchTo, switchByToken, switchTo } from './postgres/context-sql.js';
@@ -42,6 +42,8 @@ export interface CellRegistryOptions {
   readonly contextKeys: (cell: CellName) => readonly ContextKey[];
   readonly resolveSecret: (reference: string) => string;
   readonly poolSize: number;
+  /** What a cell's MongoDB refuses, at first contact. */
+  readonly tryEnforcement: typeof tryEnforcement;
   readonly log: Logger;
 }
 
@@ -82,7 +84,7 @@ async function prepare(options: CellRegistryOptions, name: CellName): Promise<Pr
   try {
     const [, trial] = await settled([
       inStore('postgres', ensureTables(connections, options)),
-      inStore('mongo', tryEnforcement(connections.mongo, connections.mongoUrl)),
+      inStore('mongo', options.tryEnforcement(connections.mongo, connections.mongoUrl)),
       inStore('redis', keepNamespaces(options, connections)),
     ]);
     const canary = earnsTenants(cell, trial) ? await ensureCanary(options, connections) : undefined;

@@ -8,6 +8,7 @@ import { deriveContextKey, FIRST_CONTEXT_KEY } from '../keys/context-key.js';
 import { createSecretBox } from '../keys/sealed-secret.js';
 import { createBlueprint } from '../tenancy/blueprint.js';
 import { createCellRegistry } from '../tenancy/cell-registry.js';
+import { tryEnforcement } from '../tenancy/mongo/enforcement.js';
 import { collectionLayouts } from '../tenancy/mongo/layout.js';
 import { createWarmClients } from '../tenancy/mongo/tenant-client.js';
 
@@ -21,6 +22,8 @@ export interface ComposeOptions {
   readonly resolveSecret: (reference: string) => string;
   /** Connections in each of a cell's busy pools. */
   readonly poolSize: number;
+  /** For tests, which know what their server refuses. By default it is tried. */
+  readonly tryEnforcement?: typeof tryEnforcement;
   readonly log: Logger;
 }
 
@@ -43,7 +46,7 @@ export function compose({
   const shared = { catalogue, manifest, secrets, layouts, blueprint, log: rest.log };
   const contextKeys = (cell: CellName) =>
     (contextKeyIds ?? [FIRST_CONTEXT_KEY]).map((id) => deriveContextKey(rootKey, cell, id));
-  const cells = createCellRegistry({ ...shared, ...rest, contextKeys });
+  const cells = createCellRegistry({ tryEnforcement, ...shared, ...rest, contextKeys });
   return {
     dependencies: { ...shared, cells, warmClients },
     async close() {

@@ -9,7 +9,7 @@ import { startRedis } from '../../local/redis.js';
 import { silentReport } from '../../local/report.js';
 import { serverFolder } from '../support/folder.js';
 import { findPgBouncer } from '../support/pgbouncer.js';
-import { earnedMode, prepareTemplates } from '../support/prepare.js';
+import { earnedMode, prepareTemplates, tryServer } from '../support/prepare.js';
 import { ownEnv } from '../support/servers.js';
 import { type Ground, layGround, waysWith } from './ground.js';
 
@@ -32,7 +32,8 @@ export async function startGround(): Promise<{
     Object.keys(ROLES).map((role) => [role, randomBytes(18).toString('base64url')]),
   ) as Record<RoleName, string>;
   await prepareTemplates(postgres.url, CONTROL, passwords);
-  const mongoEnforcement = await earnedMode(mongo.url);
+  const mongoTrial = await tryServer(mongo.url);
+  const mongoEnforcement = earnedMode(mongoTrial);
   const ground = await layGround({
     stack: {
       postgresUrl: postgres.url,
@@ -41,6 +42,7 @@ export async function startGround(): Promise<{
       passwords,
       controlTemplate: CONTROL,
       mongoEnforcement,
+      mongoTrial,
     },
     ways: waysWith(pgbouncer),
     pgbouncer,

@@ -6,7 +6,7 @@ import { terminalReport } from '../../local/report.js';
 import { type Stack, startStack } from '../../local/stack.js';
 import { buildBundle } from '../../worker/bundle.js';
 import { removeAbandonedFolders, serverFolder } from './folder.js';
-import { earnedMode, prepareTemplates } from './prepare.js';
+import { earnedMode, prepareTemplates, tryServer } from './prepare.js';
 import { publishStack } from './stack.js';
 
 export interface TestGlobals {
@@ -28,8 +28,8 @@ export default async function globalSetup(): Promise<void> {
   ) as { [K in keyof typeof ROLES]: string };
   const controlTemplate = 'tenantry_template';
   const bundlePath = join(directory, 'workflow-bundle.js');
-  const [mongoEnforcement] = await Promise.all([
-    earnedMode(stack.mongo.url),
+  const [mongoTrial] = await Promise.all([
+    tryServer(stack.mongo.url),
     buildBundle(bundlePath),
     prepareTemplates(stack.postgres.url, controlTemplate, passwords),
   ]);
@@ -40,7 +40,8 @@ export default async function globalSetup(): Promise<void> {
     temporalAddress: stack.temporal.url,
     passwords,
     controlTemplate,
-    mongoEnforcement,
+    mongoEnforcement: earnedMode(mongoTrial),
+    mongoTrial,
     bundlePath,
   });
 }

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { MongoClient } from 'mongodb';
 import type pg from 'pg';
 import { bootstrap, postgresUrl, type RolePasswords } from '../../catalogue/bootstrap.js';
+import type { EnforcementTrial } from '../../catalogue/cells.js';
 import { migrateCatalogue } from '../../catalogue/migrate.js';
 import { tablesInOrder } from '../../domain/manifest.js';
 import supportDesk from '../../manifest/support-desk.js';
@@ -52,13 +53,16 @@ function digestOfTables(): string {
   return createHash('sha256').update(statements.join('\n')).digest('hex').slice(0, 16);
 }
 
-/** As the local stack decides it for its own cell. */
-export async function earnedMode(url: string): Promise<'server' | 'guard'> {
+/** What the server refuses. */
+export async function tryServer(url: string): Promise<EnforcementTrial> {
   const admin = new MongoClient(url);
   try {
-    const trial = await tryEnforcement(admin, url.replace(/\/\/[^@/]*@/, '//'));
-    return trial.notRefused.length === 0 ? 'server' : 'guard';
+    return await tryEnforcement(admin, url.replace(/\/\/[^@/]*@/, '//'));
   } finally {
     await admin.close();
   }
 }
+
+/** As the local stack decides it for its own cell. */
+export const earnedMode = ({ notRefused }: EnforcementTrial): 'server' | 'guard' =>
+  notRefused.length === 0 ? 'server' : 'guard';

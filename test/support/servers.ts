@@ -9,7 +9,7 @@ import type { RunningServer } from '../../local/server.js';
 import { searchAttributes } from '../../local/stack.js';
 import { startTemporal } from '../../local/temporal.js';
 import { serverFolder } from './folder.js';
-import { earnedMode, prepareTemplates } from './prepare.js';
+import { earnedMode, prepareTemplates, tryServer } from './prepare.js';
 import { testStack } from './stack.js';
 import type { WorldOptions } from './world.js';
 
@@ -47,7 +47,7 @@ export async function startOwnServers(options: { mongoAuth?: boolean } = {}): Pr
     world: {
       servers: { mongoUrl: mongo.url, redisUrl: redis.url, temporalAddress: temporal.url },
       postgres: { control: control.url, cell: cell.url },
-      mongoEnforcement: options.mongoAuth === false ? 'server' : await earnedMode(mongo.url),
+      mongoEnforcement: options.mongoAuth === false ? 'server' : earnedMode(await tryServer(mongo.url)),
     },
     async close() {
       await Promise.all(started.map((server) => server.stop()));

@@ -1,5 +1,6 @@
 /** The servers that the global set-up started, as every test file sees them. */
 import type { RolePasswords } from '../../catalogue/bootstrap.js';
+import type { EnforcementTrial } from '../../catalogue/cells.js';
 
 export interface TestStack {
   readonly postgresUrl: string;
@@ -11,6 +12,8 @@ export interface TestStack {
   readonly controlTemplate: string;
   /** The cell's mode that the MongoDB server at hand has earned. */
   readonly mongoEnforcement: 'server' | 'guard';
+  /** By which it has earned it. */
+  readonly mongoTrial: EnforcementTrial;
   readonly bundlePath: string;
 }
 

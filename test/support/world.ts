@@ -61,7 +61,10 @@ export interface WorldOptions {
   readonly manifest?: Manifest;
   readonly mongoEnforcement?: 'server' | 'guard';
   readonly capacity?: number;
-  /** Whether the cell is prepared before the test begins; true by default. */
+  /**
+   * Whether the cell is prepared before the test begins; true by default. Then what preparing finds is known: the cell's
+   * tables are there, and what the shared MongoDB refuses was tried once for all tests.
+   */
   readonly prepare?: boolean;
   readonly log?: Logger;
 }
@@ -106,8 +109,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const databases = { control: `control_${suffix}`, cell: `cell_${suffix}` };
   const servers = { control: stack.postgresUrl, cell: stack.postgresUrl, ...options.postgres };
   const manifest = options.manifest ?? supportDesk;
-  // Prepared is again what a worker finds prepared, which is cheaper by a half.
-  const isTemplatePrepared = manifest === supportDesk && options.prepare !== false;
+  const isPrepared = options.prepare !== false;
   await onEach(servers, {
     control: (admin) =>
       copyDatabase(admin, {
@@ -118,7 +120,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     cell: async (admin) =>
       copyDatabase(admin, {
         name: databases.cell,
-        template: isTemplatePrepared ? await preparedTemplate(admin) : CELL_TEMPLATE,
+        template: isPrepared && manifest === supportDesk ? await preparedTemplate(admin) : CELL_TEMPLATE,
         roles: ['catalogue', 'runtime', 'purge'],
       }),
   });
@@ -162,11 +164,24 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     if (value === undefined) throw new Error(`no secret ${reference}`);
     return value;
   };
-  const composition = compose({ catalogue, manifest, rootKey, resolveSecret, poolSize: 8, log });
+  const composition = compose({
+    catalogue,
+    manifest,
+    rootKey,
+    resolveSecret,
+    poolSize: 8,
+    log,
+    // Of the shared server it is known already. A test that prepares its cell by itself may be about the trial.
+    ...(isPrepared && options.servers?.mongoUrl === undefined
+      ? { tryEnforcement: () => Promise.resolve(stack.mongoTrial) }
+      : {}),
+  });
   const activities = createActivities(composition.dependencies);
-  const connection = await Connection.connect({ address: stack.temporalAddress });
-  const native = await NativeConnection.connect({ address: stack.temporalAddress });
-  if (options.prepare !== false) await composition.dependencies.cells.get(cell);
+  const address = stack.temporalAddress;
+  // Both when they are first needed, which is never in many tests.
+  const connection = Connection.lazy({ address });
+  let native: Promise<NativeConnection> | undefined;
+  if (isPrepared) await composition.dependencies.cells.get(cell);
 
   const workers = new Set<RunningWorker>();
   return {
@@ -183,7 +198,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     async startWorker(overrides = {}) {
       const { around } = overrides;
       const worker = await createWorker({
-        connection: native,
+        connection: await (native ??= NativeConnection.connect({ address })),
         namespace: 'default',
         taskQueue: overrides.taskQueue ?? env.TENANTRY_TEMPORAL_TASK_QUEUE,
         activities: around
@@ -221,7 +236,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     },
     async close() {
       await Promise.all([...workers].map((worker) => worker.stop()));
-      await native.close();
+      await (await native)?.close();
       await connection.close();
       await composition.close();
       await catalogue.close();
