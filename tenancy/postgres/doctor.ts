@@ -54,20 +54,30 @@ export async function doctorPostgres(connection: ClientBase | Pool, manifest: Ma
 }
 
 async function examine(client: ClientBase | PoolClient, manifest: Manifest): Promise<Finding[]> {
+  try {
+    // One snapshot for all checks.
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+    return await examineWithin(client, manifest);
+  } finally {
+    // Where the connection broke, that is what is to be told.
+    await client.query('ROLLBACK').catch(() => undefined);
+  }
+}
+
+/**
+ * What the transaction sees that the connection is in.
+ * @param client in a transaction or behind a savepoint, to be rolled back: its search_path is changed
+ */
+export async function examineWithin(client: ClientBase | PoolClient, manifest: Manifest): Promise<Finding[]> {
   const examination: Examination = {
     manifest,
     ask: async <R extends object>(sql: string, values: readonly unknown[] = []) =>
       (await client.query<R>(sql, [...values])).rows,
   };
   const findings: Finding[] = [];
-  try {
-    // One snapshot for all checks; and under this path every name comes qualified.
-    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = pg_catalog');
-    for (const check of CHECKS) findings.push(...(await check(examination)));
-  } finally {
-    // Where the connection broke, that is what is to be told.
-    await client.query('ROLLBACK').catch(() => undefined);
-  }
+  // Under this path every name comes qualified.
+  await client.query('SET LOCAL search_path = pg_catalog');
+  for (const check of CHECKS) findings.push(...(await check(examination)));
   return findings;
 }
 

@@ -4,7 +4,7 @@ import type { Manifest } from '../../../domain/manifest.js';
 import { startPostgres } from '../../../local/postgres.js';
 import { silentReport } from '../../../local/report.js';
 import supportDesk from '../../../manifest/support-desk.js';
-import { doctorPostgres, type Finding } from '../../../tenancy/postgres/doctor.js';
+import { doctorPostgres, examineWithin, type Finding } from '../../../tenancy/postgres/doctor.js';
 import { serverFolder } from '../../support/folder.js';
 import { prepareTemplates } from '../../support/prepare.js';
 import { ownEnv } from '../../support/servers.js';
@@ -36,18 +36,48 @@ export async function openWard(): Promise<Ward> {
   };
 }
 
-export const examine = ({ admin, manifest }: TestCell): Promise<Finding[]> => doctorPostgres(admin, manifest);
+/** What breaks, examines and mends a cell. */
+export interface Surgeon {
+  run(sql: string): Promise<unknown>;
+  examine(): Promise<Finding[]>;
+}
+
+/** Every statement is committed. */
+export const forGood = ({ admin, manifest }: TestCell): Surgeon => ({
+  run: (sql) => admin.query(sql),
+  examine: () => doctorPostgres(admin, manifest),
+});
+
+/** All in one transaction, after which the cell is what it was; the doctor sees what the transaction sees. */
+export async function undone(cell: TestCell, work: (surgeon: Surgeon) => Promise<void>): Promise<void> {
+  const client = await cell.admin.connect();
+  try {
+    await client.query('BEGIN');
+    await work({
+      run: (sql) => client.query(sql),
+      async examine() {
+        await client.query('SAVEPOINT examination; SET TRANSACTION READ ONLY');
+        const findings = await examineWithin(client, cell.manifest);
+        await client.query('ROLLBACK TO SAVEPOINT examination; RELEASE SAVEPOINT examination');
+        return findings;
+      },
+    });
+  } finally {
+    await client.query('ROLLBACK');
+    client.release();
+  }
+}
 
 /** What was found, in short. */
 export const inShort = (findings: readonly Finding[]): string[] =>
   findings.map(({ kind, object, invariant }) => `${kind} ${object}: ${invariant}`);
 
 /** Runs what each proposes, in the order of the findings, until nothing is found; fails where that takes too long. */
-export async function mendAll(cell: TestCell, first: readonly Finding[]): Promise<number> {
+export async function mendAll(surgeon: Surgeon, first: readonly Finding[]): Promise<number> {
   let findings = first;
   for (let round = 1; round <= 3; round += 1) {
-    for (const { mend } of findings) if (mend !== undefined) await cell.admin.query(mend);
-    findings = await examine(cell);
+    for (const { mend } of findings) if (mend !== undefined) await surgeon.run(mend);
+    findings = await surgeon.examine();
     if (findings.length === 0) return round;
   }
   throw new Error(`not mended:\n${inShort(findings).join('\n')}`);

@@ -539,13 +539,17 @@ export const ALL_ROLES: readonly Way[] = [
     `setting session_replication_role (ROLE ${ROLES.runtime}): session-begins-without-a-tenant`,
   ),
   way(
-    'references that are off in the whole server',
-    `ALTER SYSTEM SET session_replication_role = 'replica'`,
-    'setting session_replication_role (server): session-begins-without-a-tenant',
-  ),
-  way(
     'the lookup role CREATEDB',
     `ALTER ROLE ${ROLES.lookup} CREATEDB`,
     `role ${ROLES.lookup}: role-without-attributes`,
+  ),
+];
+
+/** What no transaction can make. */
+export const SERVER: readonly Way[] = [
+  way(
+    'references that are off in the whole server',
+    `ALTER SYSTEM SET session_replication_role = 'replica'`,
+    'setting session_replication_role (server): session-begins-without-a-tenant',
   ),
 ];

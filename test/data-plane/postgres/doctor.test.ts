@@ -6,24 +6,39 @@ import { escapeIdentifier } from 'pg';
 import { ROLES } from '../../../catalogue/bootstrap.js';
 import supportDesk from '../../../manifest/support-desk.js';
 import { doctorPostgres } from '../../../tenancy/index.js';
-import { examine, inShort, mendAll, openWard, type Ward } from './doctor-support.js';
-import { ALL_ROLES, CODE, GRANTS, KEYS, OWNERS, POLICIES, SYSTEM, TABLES } from './doctor-ways.js';
+import { forGood, inShort, mendAll, openWard, type Surgeon, undone, type Ward } from './doctor-support.js';
+import {
+  ALL_ROLES,
+  CODE,
+  GRANTS,
+  KEYS,
+  OWNERS,
+  POLICIES,
+  SERVER,
+  SYSTEM,
+  TABLES,
+  type Way,
+} from './doctor-ways.js';
 import { connect, type TestCell } from './support.js';
 
+let ward: Ward;
+let cell: TestCell;
+beforeAll(async () => {
+  ward = await openWard();
+});
+afterAll(() => ward.close());
+
 describe('the doctor of a cell', () => {
-  let ward: Ward;
-  let cell: TestCell;
   beforeAll(async () => {
-    ward = await openWard();
-  });
-  afterAll(() => ward.close());
-  beforeEach(async () => {
     cell = await ward.cell();
   });
-  afterEach(() => cell.close());
+  afterAll(async () => {
+    expect(await forGood(cell).examine()).toEqual([]);
+    await cell.close();
+  });
 
   it('finds nothing in a sound one, as the superuser and as the owner', async () => {
-    expect(await examine(cell)).toEqual([]);
+    expect(await forGood(cell).examine()).toEqual([]);
     const owner = await connect(cell.url('owner'));
     const findings = await doctorPostgres(owner, cell.manifest);
     await owner.end();
@@ -32,10 +47,19 @@ describe('the doctor of a cell', () => {
 
   it.each([...TABLES, ...KEYS, ...POLICIES, ...CODE, ...GRANTS, ...SYSTEM, ...OWNERS, ...ALL_ROLES])(
     '$way: is found and nothing else, and what is proposed mends it',
-    async ({ open, found }) => {
-      await expectFoundAndMended(cell, open, found);
-    },
+    (way) => undone(cell, (surgeon) => expectFoundAndMended(surgeon, way)),
   );
+
+  it.each(SERVER)('$way: is found and nothing else, and what is proposed mends it', (way) =>
+    expectFoundAndMended(forGood(cell), way),
+  );
+});
+
+describe('the doctor of a cell, whose proposals are carried out', () => {
+  beforeEach(async () => {
+    cell = await ward.cell();
+  });
+  afterEach(() => cell.close());
 
   it('quotes names that are SQL themselves', async () => {
     const name = `od"d'; DROP TABLE app.messages CASCADE; -- $$ é`;
@@ -61,7 +85,7 @@ describe('the doctor of a cell', () => {
       CREATE SCHEMA ${odd}; CREATE TABLE ${odd}.t (); GRANT ALL ON SCHEMA ${odd} TO ${ROLES.runtime};
       ALTER DEFAULT PRIVILEGES FOR ROLE ${odd} IN SCHEMA ${odd} GRANT SELECT ON TABLES TO ${ROLES.runtime};
       GRANT ${odd} TO ${ROLES.runtime};`);
-    const findings = await examine(cell);
+    const findings = await forGood(cell).examine();
     expect(inShort(findings)).toEqual([
       `role ${ROLES.runtime}: role-member-of-none`,
       `table app.${odd}: undeclared-table-locked`,
@@ -78,7 +102,7 @@ describe('the doctor of a cell', () => {
       `schema ${odd}: schemas-of-the-manifest-only`,
       `grant TABLES of ${odd} IN SCHEMA ${odd}: no-default-rights`,
     ]);
-    await mendAll(cell, findings);
+    await mendAll(forGood(cell), findings);
     await cell.admin.query(`DROP OWNED BY ${odd}; DROP ROLE ${odd}`);
   });
 
@@ -86,9 +110,9 @@ describe('the doctor of a cell', () => {
     await cell.admin.query(`
       ALTER TABLE app.messages DROP COLUMN tenant_id CASCADE;
       DROP TABLE app.customers, tenantry.context_key CASCADE;`);
-    const findings = await examine(cell);
+    const findings = await forGood(cell).examine();
     expect(inShort(findings)).toContain('column app.messages.tenant_id: tenant-column-present');
-    await mendAll(cell, findings);
+    await mendAll(forGood(cell), findings);
     const { rows } = await cell.admin.query(
       `SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'app'`,
     );
@@ -103,16 +127,16 @@ describe('the doctor of a cell', () => {
       DROP POLICY purge_select ON app.messages; DROP POLICY purge_delete ON app.messages;
       ALTER TABLE app.messages ALTER COLUMN tenant_id TYPE text;
       CREATE POLICY tenant_select ON app.messages USING (tenant_id = current_setting('app.tenant_id'));`);
-    const findings = await examine(cell);
+    const findings = await forGood(cell).examine();
     expect(inShort(findings)).toContain('column app.messages.tenant_id: tenant-column-uuid');
-    await mendAll(cell, findings);
+    await mendAll(forGood(cell), findings);
   });
 
   it('makes a role anew, and takes what it had from whom it has become', async () => {
     await cell.admin.query(`ALTER ROLE ${ROLES.purge} RENAME TO gone`);
-    const findings = await examine(cell);
+    const findings = await forGood(cell).examine();
     expect(inShort(findings)).toContain(`role ${ROLES.purge}: role-present`);
-    await mendAll(cell, findings);
+    await mendAll(forGood(cell), findings);
     await cell.admin.query(
       `DROP OWNED BY ${ROLES.purge}; DROP ROLE ${ROLES.purge}; ALTER ROLE gone RENAME TO ${ROLES.purge}`,
     );
@@ -120,7 +144,7 @@ describe('the doctor of a cell', () => {
 
   it('says why where no SQL can mend', async () => {
     await cell.admin.query('DROP TABLE app.messages; CREATE VIEW app.messages AS SELECT 1 AS one');
-    const findings = await examine(cell);
+    const findings = await forGood(cell).examine();
     expect(inShort(findings)).toEqual(['view "app"."messages": declared-table-present']);
     expect(findings[0]).toMatchObject({
       mend: undefined,
@@ -131,27 +155,27 @@ describe('the doctor of a cell', () => {
   it('holds a hardened cell to what it is made of', async () => {
     const { hardened, ...postgres } = supportDesk.postgres;
     const own = await ward.cell({ ...supportDesk, postgres: { ...postgres, hardened: !hardened } });
-    expect(await examine(own)).toEqual([]);
-    const soft = await examine({ ...own, manifest: supportDesk });
+    expect(await forGood(own).examine()).toEqual([]);
+    const soft = await forGood({ ...own, manifest: supportDesk }).examine();
     expect(inShort(soft)).toEqual(['policy tenantry.gate.own_gate: policy-as-made']);
     await own.admin.query(
       `ALTER POLICY own_gate ON tenantry.gate USING (tenant_id = current_setting('app.tenant_id')::uuid)`,
     );
-    const findings = await examine(own);
+    const findings = await forGood(own).examine();
     expect(inShort(findings)).toEqual(['policy tenantry.gate.own_gate: policy-as-made']);
-    await mendAll(own, findings);
+    await mendAll(forGood(own), findings);
     await own.close();
   });
 });
 
-async function expectFoundAndMended(cell: TestCell, open: string, found: readonly string[]): Promise<void> {
+async function expectFoundAndMended(surgeon: Surgeon, { open, found }: Way): Promise<void> {
   const { rows } = await cell.admin.query<{ name: string }>('SELECT current_database() AS name');
   const filled = (text: string): string => text.replaceAll('$database', rows[0]?.name ?? '');
-  await cell.admin.query(filled(open));
-  const findings = await examine(cell);
+  await surgeon.run(filled(open));
+  const findings = await surgeon.examine();
   try {
     expect(inShort(findings)).toEqual(found.map(filled));
   } finally {
-    expect(await mendAll(cell, findings)).toBe(1);
+    expect(await mendAll(surgeon, findings)).toBe(1);
   }
 }
