@@ -88,10 +88,12 @@ const functionsOf = ({ ask }: Examination): Promise<FunctionRow[]> =>
             -- SET is anybody's to say, and what is said in a function no guard of statements reads.
             p.prosrc ~* '\\mset\\s+((local|session)\\s+)?"?app"?\\s*\\.\\s*"?tenant_' AS sets,
             l.lanname = 'c' AND p.prosrc = 'set_limit' AS stays
-       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_roles r ON r.oid = p.proowner
-       JOIN pg_language l ON l.oid = p.prolang
-      WHERE (${USABLE_SCHEMA} OR ${BY_AN_EXPRESSION}) AND NOT (n.nspname = 'tenantry' AND p.proname = ANY ($1))
-        AND EXISTS (SELECT FROM ${aclOf('p.proacl', 'f', 'p.proowner')} a
+       -- OFFSET 0: the rights on PostgreSQL's own thousands are not looked at only to be left out.
+       FROM (SELECT p.* FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+              WHERE (${USABLE_SCHEMA} OR ${BY_AN_EXPRESSION})
+                AND NOT (n.nspname = 'tenantry' AND p.proname = ANY ($1)) OFFSET 0) AS p
+       JOIN pg_roles r ON r.oid = p.proowner JOIN pg_language l ON l.oid = p.prolang
+      WHERE EXISTS (SELECT FROM ${aclOf('p.proacl', 'f', 'p.proowner')} a
                      WHERE a.privilege_type = 'EXECUTE' AND a.grantee IN ${REACHING})
       ORDER BY 1`,
     [CONTEXT_FUNCTION_NAMES, [TENANT_SETTING, TOKEN_SETTING]],
