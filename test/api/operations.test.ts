@@ -1,22 +1,37 @@
+import { randomUUID } from 'node:crypto';
 import { ApplicationFailure } from '@temporalio/common';
-import { createWorld, type World } from '../support/world';
+import { until } from '../support/until';
+import { createWorld, type RunningWorker, type World } from '../support/world';
 import { type Api, startApi } from './support/api';
 import { tenantBody } from './support/bodies';
 
 let world: World;
+/** Of each test's own, as is what its workers do. */
+let taskQueue: string;
 let api: Api;
-beforeEach(async () => {
+const workers: RunningWorker[] = [];
+beforeAll(async () => {
   world = await createWorld();
-  api = await startApi(world);
+});
+beforeEach(async () => {
+  taskQueue = `${world.taskQueue}-${randomUUID()}`;
+  api = await startApi(world, { taskQueue });
 });
 afterEach(async () => {
   await api?.close();
-  await world?.close();
+  for (const worker of workers.splice(0)) await worker.stop();
 });
+afterAll(() => world?.close());
+
+async function startWorker(options: Parameters<World['startWorker']>[0] = {}): Promise<RunningWorker> {
+  const started = await world.startWorker({ taskQueue, ...options });
+  workers.push(started);
+  return started;
+}
 
 /** A worker in which Redis refuses its step for good, so that the operation fails and is undone. */
 const startBrokenWorker = () =>
-  world.startWorker({
+  startWorker({
     activities: {
       ...world.activities,
       provisionRedis: () =>
@@ -36,7 +51,7 @@ async function startHeldWorker() {
   const held = new Promise<void>((resolve) => {
     letGo = resolve;
   });
-  await world.startWorker({
+  await startWorker({
     activities: {
       ...world.activities,
       provisionMongo: async (fence) => {
@@ -67,7 +82,7 @@ test('a failed operation tells why, with its steps, and can be tried again under
   expect(steps.every((step) => step.attempts >= 1 && !Number.isNaN(Date.parse(step.startedAt)))).toBe(true);
   await broken.stop();
 
-  await world.startWorker();
+  await startWorker();
   const retried = await api.send(`/v1/operations/${failed.id}:retry`, {
     method: 'POST',
     headers: { prefer: 'wait=30' },
@@ -89,7 +104,7 @@ test('a retry that is asked many times at once happens once', async () => {
   const broken = await startBrokenWorker();
   const failed = await api.send('/v1/tenants', { body: tenantBody(), headers: { prefer: 'wait=30' } });
   await broken.stop();
-  await world.startWorker();
+  await startWorker();
   const path = `/v1/operations/${failed.id}:retry`;
   const replies = await Promise.all(
     Array.from({ length: 6 }, () => api.send(path, { method: 'POST', headers: { prefer: 'wait=30' } })),
@@ -137,18 +152,17 @@ test('a client that leaves ends its wait, and the operation goes on', async () =
   const leaving = new AbortController();
   const body = tenantBody();
   const waiting = api.send('/v1/tenants', { body, headers: { prefer: 'wait=60' }, signal: leaving.signal });
-  let id: string | undefined;
-  while (id === undefined) {
+  const id = await until('it is admitted', async () => {
     const { json } = await api.send(`/v1/tenants?slug=${body.slug}`);
-    id = (json['items'] as { id: string }[])[0]?.id;
-  }
+    return (json['items'] as { id: string }[])[0]?.id;
+  });
   leaving.abort();
   await expect(waiting).rejects.toThrow();
   const ended = () =>
     api.logged.some(
       (line) => line['msg'] === 'request aborted' || line['msg'] === 'the wait ended without a result',
     );
-  while (!ended()) await new Promise(setImmediate);
+  await until('the wait has ended', ended);
   letGo();
   await world.temporal.workflow.getHandle(`tenant/${id}`).result();
   expect((await api.send(`/v1/tenants/${id}`)).json['state']).toBe('active');
@@ -158,7 +172,7 @@ test('a process that closes answers those who wait', async () => {
   const letGo = await startHeldWorker();
   const body = tenantBody();
   const waiting = api.send('/v1/tenants', { body, headers: { prefer: 'wait=60' } });
-  while (!(await world.catalogue.tenants.slugTaken(body.slug))) await new Promise(setImmediate);
+  await until('it is admitted', () => world.catalogue.tenants.slugTaken(body.slug));
   api.closing.abort();
   expect((await waiting).json['status']).toBe('running');
   expect((await api.send('/readyz')).status).toBe(503);
@@ -166,7 +180,7 @@ test('a process that closes answers those who wait', async () => {
 });
 
 test('a run carries ids and nothing else that was asked', async () => {
-  await world.startWorker();
+  await startWorker();
   const body = tenantBody({ name: 'Very Secret Name GmbH' });
   const reply = await api.send('/v1/tenants', { body, headers: { prefer: 'wait=30' } });
   const handle = world.temporal.workflow.getHandle(`tenant/${reply.tenantId}`);

@@ -1,30 +1,51 @@
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import pg from 'pg';
-import { createWorld, type World } from '../support/world';
+import { until } from '../support/until';
+import { createWorld, type RunningWorker, type World } from '../support/world';
 import { type Api, type ApiOptions, startApi } from './support/api';
 import { newSlug, tenantBody } from './support/bodies';
 import { type Proxy, proxyTo } from './support/proxy';
-import { countRows, NOTHING } from './support/rows';
+import { countRows, type Rows } from './support/rows';
 
 let world: World;
+/** Of each test's own, so that no run of another test is in it. */
+let taskQueue: string;
+/** Before the test. */
+let rows: Rows;
 const apis: Api[] = [];
 const proxies: Proxy[] = [];
-beforeEach(async () => {
+const workers: RunningWorker[] = [];
+beforeAll(async () => {
   world = await createWorld();
+});
+beforeEach(async () => {
+  taskQueue = `${world.taskQueue}-${randomUUID()}`;
+  rows = await countRows(world);
 });
 afterEach(async () => {
   for (const api of apis.splice(0)) await api.close();
   for (const proxy of proxies.splice(0)) await proxy.close();
-  await world?.close();
+  for (const worker of workers.splice(0)) await worker.stop();
 });
+afterAll(() => world?.close());
 
 async function api(options: ApiOptions = {}): Promise<Api> {
-  const started = await startApi(world, options);
+  const started = await startApi(world, { taskQueue, ...options });
   apis.push(started);
   return started;
 }
+
+async function startWorker(options: Parameters<World['startWorker']>[0] = {}): Promise<RunningWorker> {
+  const started = await world.startWorker({ taskQueue, ...options });
+  workers.push(started);
+  return started;
+}
+
+const resultOf = (tenantId: string): Promise<unknown> =>
+  world.temporal.workflow.getHandle(`tenant/${tenantId}`).result();
 
 async function proxy(host: string, port: number): Promise<Proxy> {
   const started = await proxyTo(host, port);
@@ -57,7 +78,7 @@ async function deadPort(): Promise<number> {
 }
 
 const runs = async (): Promise<number> => {
-  const { count } = await world.temporal.workflow.count(`TaskQueue = '${world.taskQueue}'`);
+  const { count } = await world.temporal.workflow.count(`TaskQueue = '${taskQueue}'`);
   return count;
 };
 
@@ -68,7 +89,7 @@ describe('without Temporal', () => {
       admissionTimeout: 10_000,
     });
     const began = performance.now();
-    for (const headers of [{}, { 'idempotency-key': 'k' }]) {
+    for (const headers of [{}, { 'idempotency-key': randomUUID() }]) {
       const reply = await send('/v1/tenants', { body: tenantBody(), headers });
       expect([reply.status, reply.json['code']]).toEqual([503, 'ENGINE_UNAVAILABLE']);
       expect(Number(reply.headers.get('retry-after'))).toBeGreaterThan(0);
@@ -76,7 +97,7 @@ describe('without Temporal', () => {
     const batch = await send('/v1/tenants:batch', { body: { tenants: [tenantBody()] } });
     expect(batch.json['code']).toBe('ENGINE_UNAVAILABLE');
     expect(performance.now() - began).toBeLessThan(15_000);
-    expect(await countRows(world)).toEqual(NOTHING);
+    expect(await countRows(world)).toEqual(rows);
   });
 
   test('what is in the catalogue can still be read, and readiness says what is missing', async () => {
@@ -90,7 +111,7 @@ describe('without Temporal', () => {
   });
 
   test('the same request succeeds as soon as Temporal is back', async () => {
-    await world.startWorker();
+    await startWorker();
     const { proxy: between, address } = await temporalProxy();
     const { send } = await api({ temporalAddress: address });
     const body = tenantBody();
@@ -100,10 +121,11 @@ describe('without Temporal', () => {
     let reply = await send('/v1/tenants', { body });
     while (reply.status === 503) reply = await send('/v1/tenants', { body });
     expect(reply.status).toBe(202);
+    expect(await resultOf(reply.tenantId)).toEqual({ status: 'succeeded' });
   });
 
   test('a Temporal that hangs is a 503 when the time for admission has passed', async () => {
-    await world.startWorker();
+    await startWorker();
     const { proxy: between, address } = await temporalProxy();
     const { send } = await api({ temporalAddress: address, admissionTimeout: 1_000 });
     expect((await send('/v1/tenants', { body: tenantBody(), headers: { prefer: 'wait=20' } })).status).toBe(
@@ -122,26 +144,26 @@ describe('without Temporal', () => {
 describe('without a worker', () => {
   test('a request is withdrawn: 503, nothing is left, and a worker that comes later makes nothing', async () => {
     const { send } = await api({ admissionTimeout: 500 });
-    const slug = newSlug();
-    for (const headers of [{}, { 'idempotency-key': 'k' }]) {
+    const [slug, key] = [newSlug(), randomUUID()];
+    for (const headers of [{}, { 'idempotency-key': key }]) {
       const reply = await send('/v1/tenants', { body: tenantBody({ slug }), headers });
       expect([reply.status, reply.json['code']]).toEqual([503, 'ADMISSION_TIMEOUT']);
       expect(Number(reply.headers.get('retry-after'))).toBeGreaterThan(0);
-      expect(await countRows(world)).toEqual(NOTHING);
+      expect(await countRows(world)).toEqual(rows);
     }
-    await world.startWorker();
+    await startWorker();
     // Each run ends once the worker has found out that it is withdrawn.
     for await (const run of world.temporal.workflow.list({
-      query: `TaskQueue = '${world.taskQueue}'`,
+      query: `TaskQueue = '${taskQueue}'`,
     }))
       await world.temporal.workflow
         .getHandle(run.workflowId)
         .result()
         .catch(() => undefined);
-    expect(await countRows(world)).toEqual(NOTHING);
+    expect(await countRows(world)).toEqual(rows);
     const again = await send('/v1/tenants', {
       body: tenantBody({ slug }),
-      headers: { prefer: 'wait=30', 'idempotency-key': 'k' },
+      headers: { prefer: 'wait=30', 'idempotency-key': key },
     });
     expect(again.status).toBe(201);
   });
@@ -150,13 +172,13 @@ describe('without a worker', () => {
     const { send } = await api({ admissionTimeout: 500 });
     const reply = await send('/v1/tenants:batch', { body: { tenants: [tenantBody(), tenantBody()] } });
     expect([reply.status, reply.json['code']]).toEqual([503, 'ADMISSION_TIMEOUT']);
-    expect(await countRows(world)).toEqual(NOTHING);
+    expect(await countRows(world)).toEqual(rows);
   });
 });
 
 test('a request whose time passes in the middle of its admission is admitted or withdrawn, never both', async () => {
-  for (const headers of [{}, { 'idempotency-key': 'k' }]) {
-    const worker = await world.startWorker();
+  for (const headers of [{}, { 'idempotency-key': randomUUID() }]) {
+    const worker = await startWorker();
     const { send } = await api({ admissionTimeout: 500 });
     const owner = new pg.Client({ connectionString: world.url('control', 'owner') });
     await owner.connect();
@@ -174,8 +196,10 @@ test('a request whose time passes in the middle of its admission is admitted or 
           "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
         )
       ).rowCount ?? 0;
-    // Until the request is answered, or its taking back waits for the admission.
-    while (!settled.signal.aborted && (await waiting()) < 2) await new Promise(setImmediate);
+    await until(
+      'the request is answered, or its taking back waits for the admission',
+      async () => settled.signal.aborted || (await waiting()) >= 2,
+    );
     await owner.query('COMMIT');
     await owner.end();
     await watcher.end();
@@ -183,7 +207,7 @@ test('a request whose time passes in the middle of its admission is admitted or 
     const listed = async () =>
       (await send(`/v1/tenants?slug=${body.slug}`)).json['items'] as { state: string }[];
     if (reply.status === 202) {
-      await world.temporal.workflow.getHandle(`tenant/${reply.tenantId}`).result();
+      await resultOf(reply.tenantId);
       expect(await listed()).toMatchObject([{ state: 'active' }]);
       if ('idempotency-key' in headers)
         expect((await send('/v1/tenants', { body, headers })).id).toBe(reply.id);
@@ -201,7 +225,7 @@ describe('without the catalogue', () => {
     const url = new URL(world.url('control', 'catalogue'));
     url.port = String(await deadPort());
     const { send } = await api({ catalogueUrl: url.href });
-    for (const headers of [{}, { 'idempotency-key': 'k' }]) {
+    for (const headers of [{}, { 'idempotency-key': randomUUID() }]) {
       const reply = await send('/v1/tenants', { body: tenantBody(), headers });
       expect([reply.status, reply.json['code']]).toEqual([503, 'CATALOGUE_UNAVAILABLE']);
       expect(Number(reply.headers.get('retry-after'))).toBeGreaterThan(0);
@@ -232,7 +256,7 @@ describe('without the catalogue', () => {
   });
 
   test('it is used again as soon as it is back, though its connections broke', async () => {
-    await world.startWorker();
+    await startWorker();
     const { proxy: between, url } = await catalogueProxy();
     const { send } = await api({ catalogueUrl: url });
     expect((await send('/v1/tenants')).status).toBe(200);
@@ -240,13 +264,15 @@ describe('without the catalogue', () => {
     expect((await send('/v1/tenants')).status).toBe(503);
     between.restore();
     expect((await send('/v1/tenants')).status).toBe(200);
-    expect((await send('/v1/tenants', { body: tenantBody() })).status).toBe(202);
+    const reply = await send('/v1/tenants', { body: tenantBody() });
+    expect(reply.status).toBe(202);
+    expect(await resultOf(reply.tenantId)).toEqual({ status: 'succeeded' });
   });
 
   test('an operation that was admitted while it went away is a 202 all the same, and completes', async () => {
     const { proxy: between, url } = await catalogueProxy();
     // The API loses the catalogue, which the worker still reaches, in the moment of the admission.
-    await world.startWorker({
+    await startWorker({
       activities: {
         ...world.activities,
         admitProvision: async (asked) => {
@@ -258,7 +284,7 @@ describe('without the catalogue', () => {
     const { send } = await api({ catalogueUrl: url });
     const reply = await send('/v1/tenants', { body: tenantBody() });
     expect([reply.status, reply.json['status'], reply.json['steps']]).toEqual([202, 'running', []]);
-    await world.temporal.workflow.getHandle(`tenant/${reply.tenantId}`).result();
+    await resultOf(reply.tenantId);
     between.restore();
     expect((await send(reply.headers.get('location') ?? '')).json['status']).toBe('succeeded');
   });
@@ -275,12 +301,12 @@ describe('without the catalogue', () => {
 
 test('an error that nobody foresaw is a 500 that tells nothing, with its cause in the log', async () => {
   const { send, logged } = await api();
-  const owner = world.url('control', 'owner');
-  const client = new pg.Client({ connectionString: owner });
+  const client = new pg.Client({ connectionString: world.url('control', 'owner') });
   await client.connect();
   await client.query('ALTER TABLE tenantry.tenant RENAME TO elsewhere');
-  await client.end();
   const reply = await send('/v1/tenants');
+  await client.query('ALTER TABLE tenantry.elsewhere RENAME TO tenant');
+  await client.end();
   expect([reply.status, reply.json['code'], reply.json['detail']]).toEqual([
     500,
     'INTERNAL',

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { until } from '../support/until';
 import { createWorld, type World } from '../support/world';
 import { tenantBody } from './support/bodies';
 
@@ -10,7 +11,7 @@ const MAIN = join(__dirname, '..', '..', 'dist', 'api', 'main.js');
 
 let world: World;
 let child: ChildProcess | undefined;
-beforeEach(async () => {
+beforeAll(async () => {
   world = await createWorld();
 });
 afterEach(async () => {
@@ -18,8 +19,8 @@ afterEach(async () => {
     child.kill('SIGKILL');
     await once(child, 'exit');
   }
-  await world?.close();
 });
+afterAll(() => world?.close());
 
 function start(env: Record<string, string>): ChildProcess {
   child = spawn(process.execPath, [MAIN], {
@@ -59,7 +60,7 @@ test('the process serves on loopback, and ends with 0 when it is asked to, after
     },
     body: JSON.stringify(body),
   });
-  while (!(await world.catalogue.tenants.slugTaken(body.slug))) await new Promise(setImmediate);
+  await until('it is admitted', () => world.catalogue.tenants.slugTaken(body.slug));
   const ended = once(api, 'exit');
   api.kill('SIGTERM');
   expect([201, 202]).toContain((await asked).status);

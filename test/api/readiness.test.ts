@@ -1,86 +1,94 @@
 import { createWorld, type World } from '../support/world';
 import { type Api, startApi } from './support/api';
 
-let world: World;
-let api: Api;
-afterEach(async () => {
-  await api?.close();
-  await world?.close();
-});
-
-test('a cell that is prepared makes the API ready and says what its servers enforce, as tried', async () => {
-  world = await createWorld();
-  await world.startWorker();
-  api = await startApi(world);
-  const { status, json } = await api.send('/readyz');
-  expect(status).toBe(200);
-  expect(json).toMatchObject({
-    ready: true,
-    catalogue: { ok: true },
-    temporal: { ok: true },
-    cells: [{ name: world.cell, prepared: true, takesTenants: true }],
+describe('a cell that is prepared', () => {
+  let world: World;
+  let api: Api;
+  beforeAll(async () => {
+    world = await createWorld();
+    api = await startApi(world);
   });
-  const [cell] = json['cells'] as {
-    mongo: { enforcement: string; weaker: boolean; trial: Record<string, unknown> };
-  }[];
-  expect(cell?.mongo.enforcement).toBe(world.stack.mongoEnforcement);
-  expect(cell?.mongo.weaker).toBe(world.stack.mongoEnforcement === 'guard');
-  expect(cell?.mongo.trial['refused']).not.toHaveLength(0);
-  expect(Date.parse(String(cell?.mongo.trial['triedAt']))).toBeLessThanOrEqual(Date.now());
-});
-
-test('it counts the workers that poll', async () => {
-  world = await createWorld();
-  api = await startApi(world);
-  expect((await api.send('/readyz')).json['temporal']).toEqual({ ok: true, workers: 0 });
-  const worker = await world.startWorker();
-  const workers = async () => ((await api.send('/readyz')).json['temporal'] as { workers: number }).workers;
-  while ((await workers()) === 0) expect(worker.worker.getState()).toBe('RUNNING');
-});
-
-test('a cell that is not prepared yet makes it not ready', async () => {
-  world = await createWorld({ prepare: false });
-  api = await startApi(world);
-  const { status, json } = await api.send('/readyz');
-  expect([status, json]).toMatchObject([
-    503,
-    { ready: false, cells: [{ prepared: false, takesTenants: false, mongo: { trial: null } }] },
-  ]);
-});
-
-test('what a server did not refuse is named: weaker where the operator chose the guard, no tenants where not', async () => {
-  world = await createWorld({ prepare: false, mongoEnforcement: 'guard' });
-  api = await startApi(world);
-  const trial = {
-    triedAt: new Date().toISOString(),
-    server: 'x',
-    refused: ['find'],
-    notRefused: ['bulkWrite', 'getMore'],
-  };
-  await world.catalogue.cells.prepared(world.cell, trial);
-  const cell = async () => ((await api.send('/readyz')).json['cells'] as object[])[0];
-  expect(await cell()).toMatchObject({
-    takesTenants: true,
-    mongo: { enforcement: 'guard', weaker: true, trial },
+  afterAll(async () => {
+    await api?.close();
+    await world?.close();
   });
-  await world.catalogue.pool.query("UPDATE cell SET mongo_enforcement = 'server'");
-  expect(await cell()).toMatchObject({
-    takesTenants: false,
-    mongo: { enforcement: 'server', weaker: false, trial },
+
+  test('makes the API ready, which says what its servers enforce, as tried', async () => {
+    const { status, json } = await api.send('/readyz');
+    expect(status).toBe(200);
+    expect(json).toMatchObject({
+      ready: true,
+      catalogue: { ok: true },
+      temporal: { ok: true },
+      cells: [{ name: world.cell, prepared: true, takesTenants: true }],
+    });
+    const [cell] = json['cells'] as {
+      mongo: { enforcement: string; weaker: boolean; trial: Record<string, unknown> };
+    }[];
+    expect(cell?.mongo.enforcement).toBe(world.stack.mongoEnforcement);
+    expect(cell?.mongo.weaker).toBe(world.stack.mongoEnforcement === 'guard');
+    expect(cell?.mongo.trial['refused']).not.toHaveLength(0);
+    expect(Date.parse(String(cell?.mongo.trial['triedAt']))).toBeLessThanOrEqual(Date.now());
+  });
+
+  test('is told of with the number of workers that poll', async () => {
+    expect((await api.send('/readyz')).json['temporal']).toEqual({ ok: true, workers: 0 });
+    const worker = await world.startWorker();
+    const workers = async () => ((await api.send('/readyz')).json['temporal'] as { workers: number }).workers;
+    while ((await workers()) === 0) expect(worker.worker.getState()).toBe('RUNNING');
+  });
+
+  test('is told of without an address and without a secret', async () => {
+    const { text } = await api.send('/readyz', { token: null });
+    for (const secret of [
+      world.stack.passwords.catalogue,
+      world.stack.passwords.owner,
+      'env:',
+      'postgres:',
+      'redis:',
+      'mongodb:',
+    ])
+      expect(text).not.toContain(secret);
   });
 });
 
-test('it tells no address and no secret', async () => {
-  world = await createWorld();
-  api = await startApi(world);
-  const { text } = await api.send('/readyz', { token: null });
-  for (const secret of [
-    world.stack.passwords.catalogue,
-    world.stack.passwords.owner,
-    'env:',
-    'postgres:',
-    'redis:',
-    'mongodb:',
-  ])
-    expect(text).not.toContain(secret);
+describe('a cell that is not prepared yet', () => {
+  let world: World;
+  let api: Api;
+  beforeEach(async () => {
+    world = await createWorld({ prepare: false, mongoEnforcement: 'guard' });
+    api = await startApi(world);
+  });
+  afterEach(async () => {
+    await api?.close();
+    await world?.close();
+  });
+
+  test('makes the API not ready', async () => {
+    const { status, json } = await api.send('/readyz');
+    expect([status, json]).toMatchObject([
+      503,
+      { ready: false, cells: [{ prepared: false, takesTenants: false, mongo: { trial: null } }] },
+    ]);
+  });
+
+  test('names what its server did not refuse when it is: weaker where the operator chose the guard, no tenants where not', async () => {
+    const trial = {
+      triedAt: new Date().toISOString(),
+      server: 'x',
+      refused: ['find'],
+      notRefused: ['bulkWrite', 'getMore'],
+    };
+    await world.catalogue.cells.prepared(world.cell, trial);
+    const cell = async () => ((await api.send('/readyz')).json['cells'] as object[])[0];
+    expect(await cell()).toMatchObject({
+      takesTenants: true,
+      mongo: { enforcement: 'guard', weaker: true, trial },
+    });
+    await world.catalogue.pool.query("UPDATE cell SET mongo_enforcement = 'server'");
+    expect(await cell()).toMatchObject({
+      takesTenants: false,
+      mongo: { enforcement: 'server', weaker: false, trial },
+    });
+  });
 });

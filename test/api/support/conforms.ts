@@ -19,29 +19,48 @@ export interface Operation {
   readonly security?: readonly object[];
 }
 
+/** By their text: all APIs of a test file give the same one, whose schemas are compiled once. */
+const documents = new Map<string, Document>();
+const compilers = new WeakMap<Document, Ajv2020>();
+const validators = new WeakMap<Document, Map<string, ValidateFunction>>();
+
 export async function documentOf(url: string): Promise<Document> {
-  return (await (await fetch(`${url}/openapi.json`)).json()) as Document;
+  const text = await (await fetch(`${url}/openapi.json`)).text();
+  const document = documents.get(text) ?? (JSON.parse(text) as Document);
+  documents.set(text, document);
+  return document;
 }
 
 /** Compiles the schema at a place in the document. */
 export function schemaAt(document: Document, ...place: string[]): ValidateFunction {
+  const pointer = place.map((part) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1')));
+  const $ref = `api#/${pointer.join('/')}`;
+  const known = validators.get(document) ?? new Map<string, ValidateFunction>();
+  validators.set(document, known);
+  const validate = known.get($ref) ?? compilerOf(document).compile({ $ref });
+  known.set($ref, validate);
+  return validate;
+}
+
+function compilerOf(document: Document): Ajv2020 {
+  const known = compilers.get(document);
+  if (known !== undefined) return known;
   const ajv = new Ajv2020({ strict: false, allErrors: true });
   addFormats(ajv);
   ajv.addSchema(document, 'api');
-  const pointer = place.map((part) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1')));
-  return ajv.compile({ $ref: `api#/${pointer.join('/')}` });
+  compilers.set(document, ajv);
+  return ajv;
 }
 
-const documents = new Map<string, Document>();
-const validators = new Map<string, ValidateFunction>();
+const documentsAt = new Map<string, Document>();
 
 export async function rememberDocument(url: string): Promise<void> {
-  documents.set(url, await documentOf(url));
+  documentsAt.set(url, await documentOf(url));
 }
 
 /** @throws Error when the document does not know such an answer. */
 export function conforms(url: string, method: string, path: string, reply: Reply): void {
-  const document = documents.get(url);
+  const document = documentsAt.get(url);
   if (document === undefined) throw new Error(`no document of ${url}`);
   const bare = path.split('?', 1)[0] ?? '';
   const template = Object.keys(document.paths)
@@ -56,8 +75,7 @@ export function conforms(url: string, method: string, path: string, reply: Reply
     const anywhere =
       [404, 405, 401].includes(reply.status) || bare.startsWith('/docs') || operation === undefined;
     if (!anywhere) throw new Error(`${method} ${template} does not document ${reply.status}: ${reply.text}`);
-    if (type === 'application/problem+json')
-      check(url, document, ['components', 'schemas', 'Problem'], reply);
+    if (type === 'application/problem+json') check(document, ['components', 'schemas', 'Problem'], reply);
     return;
   }
   if (reply.status === 304) return;
@@ -65,17 +83,14 @@ export function conforms(url: string, method: string, path: string, reply: Reply
     throw new Error(`${method} ${template} does not document ${type} at ${reply.status}`);
   if (!type.endsWith('json')) return;
   check(
-    url,
     document,
     ['paths', template, verb, 'responses', String(reply.status), 'content', type, 'schema'],
     reply,
   );
 }
 
-function check(url: string, document: Document, place: string[], reply: Reply): void {
-  const key = `${url} ${place.join(' ')}`;
-  const validate = validators.get(key) ?? schemaAt(document, ...place);
-  validators.set(key, validate);
+function check(document: Document, place: string[], reply: Reply): void {
+  const validate = schemaAt(document, ...place);
   if (!validate(reply.json))
     throw new Error(`not as documented: ${JSON.stringify(validate.errors)}\n${reply.text.slice(0, 2_000)}`);
 }
