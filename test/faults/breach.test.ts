@@ -197,11 +197,11 @@ describe('a store that lets another tenant through', () => {
 });
 
 describe("a role of PostgreSQL's that lets another tenant through", () => {
-  let own: OwnServers;
+  let own: OwnServers<'cell'>;
   let world: World;
   const holds = createHolds();
   beforeAll(async () => {
-    own = await startOwnServers();
+    own = await startOwnServers(['cell']);
     world = await createWorld(own.world);
     await world.startWorker(holds.stepIn);
   });

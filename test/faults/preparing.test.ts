@@ -1,48 +1,21 @@
-/** Cells are prepared by every worker that starts: at the same time, and while their servers are away. */
+/** Cells are prepared by every worker that starts, also while their servers are away. MongoDB: `mongo-away`. */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { MongoClient } from 'mongodb';
-import { openCatalogue } from '../../catalogue/index.js';
-import { createLogger } from '../../domain/log.js';
-import { compose } from '../../worker/compose.js';
 import { startCrashingWorker } from '../support/crash.js';
-import { expectActive, expectCanary } from '../support/expect.js';
+import { expectActive } from '../support/expect.js';
 import { startProvision } from '../support/provision.js';
 import { type OwnServers, startOwnServers } from '../support/servers.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
+import { expectAdmittedWhenThere } from './support/store-away.js';
 
-describe('a cell that several workers prepare at once', () => {
-  it('has one canary, one set of tables, and no trace of the trials', async () => {
-    const world = await createWorld({ prepare: false });
-    const others = [1, 2, 3].map((number) => another(world, `other-${number}`));
-    const prepared = await Promise.all(
-      [world.dependencies, ...others.map(({ composition }) => composition.dependencies)].map(({ cells }) =>
-        cells.get(world.cell),
-      ),
-    );
-    expect(new Set(prepared.map(({ canary }) => canary?.tenantId)).size).toBe(1);
-    await expectCanary(world);
-    // Every one of them can work as the canary and for a tenant.
-    for (const { canary } of prepared) await canary?.mongo.db().admin().ping();
-    await world.startWorker();
-    for (const { composition, catalogue } of others) {
-      await composition.close();
-      await catalogue.close();
-    }
-    const asked = await world.ask();
-    const { handle } = await startProvision(world, asked);
-    expect(await handle.result()).toEqual({ status: 'succeeded' });
-    await expectActive(world, asked);
-    await world.close();
-  });
-});
+const NEEDED = ['control', 'cell', 'redis', 'temporal'] as const;
 
 describe('a worker process that starts while servers are away', () => {
-  let own: OwnServers;
+  let own: OwnServers<(typeof NEEDED)[number]>;
   let world: World;
   beforeAll(async () => {
-    own = await startOwnServers();
+    own = await startOwnServers(NEEDED);
   });
   afterAll(() => own.close());
   beforeEach(async () => {
@@ -50,30 +23,8 @@ describe('a worker process that starts while servers are away', () => {
   });
   afterEach(() => world.close());
 
-  it.each(['cell', 'mongo', 'redis'] as const)(
-    '%s: tenants are admitted when it is there',
-    async (server) => {
-      await own.servers[server].kill();
-      const worker = startCrashingWorker(world, {});
-      try {
-        const asked = await world.ask();
-        const { admission } = await startProvision(world, asked);
-        await expect(admission).rejects.toMatchObject({ cause: { type: 'CELL_NOT_READY' } });
-        await own.servers[server].start();
-        await until('the cell is prepared', async () => {
-          const cell = await world.catalogue.cells.find(world.cell);
-          return cell?.preparedAt;
-        });
-        const again = await world.ask();
-        const { handle } = await startProvision(world, again);
-        expect(await handle.result()).toEqual({ status: 'succeeded' });
-        await expectActive(world, again);
-        await expectCanary(world);
-      } finally {
-        worker.end();
-        await worker.killed;
-      }
-    },
+  it.each(['cell', 'redis'] as const)('%s: tenants are admitted when it is there', (server) =>
+    expectAdmittedWhenThere(world, own.servers[server]),
   );
 
   it('the catalogue: it waits for it', async () => {
@@ -106,31 +57,7 @@ describe('a worker process that starts while servers are away', () => {
       await own.servers.temporal.start();
     }
   });
-
-  it('leaves no trial behind', async () => {
-    const client = new MongoClient(own.servers.mongo.url);
-    try {
-      const { databases } = await client.db('admin').admin().listDatabases({ nameOnly: true });
-      expect(databases.filter(({ name }) => name.startsWith('tenantry_trial_'))).toEqual([]);
-    } finally {
-      await client.close();
-    }
-  });
 });
-
-/** What another worker process would have. */
-function another(world: World, name: string) {
-  const catalogue = openCatalogue({ url: world.url('control', 'catalogue'), name });
-  const composition = compose({
-    catalogue,
-    manifest: world.manifest,
-    rootKey: Buffer.from(world.env['TENANTRY_ROOT_KEY'] ?? '', 'base64'),
-    resolveSecret: (reference) => world.env[reference.replace(/^env:/, '')] ?? '',
-    poolSize: 4,
-    log: createLogger({ level: 'silent' }),
-  });
-  return { catalogue, composition };
-}
 
 function runToItsEnd(world: World): Promise<{ code: number | null; said: string }> {
   const program = join(__dirname, '..', '..', 'dist', 'worker', 'main.js');

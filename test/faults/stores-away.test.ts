@@ -1,35 +1,24 @@
 /**
  * Each server is killed while runs stand at every step that needs it, and started again. The runs wait, say why, and
- * come to the end that they would have come to.
+ * come to the end that they would have come to. MongoDB alone: `mongo-away`.
  */
 import { redisMarkerKey, redisUserName } from '../../domain/names.js';
 import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
 import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
-import { expectActive, expectCanary, expectNeverWas } from '../support/expect.js';
+import { expectCanary, expectNeverWas } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
-import { startProvision } from '../support/provision.js';
-import {
-  type Ending,
-  expectEnds,
-  expectWhole,
-  finishedRun,
-  letGoOn,
-  runTo,
-  untilAgreed,
-  untilRecorded,
-} from '../support/runs.js';
-import { type OwnServers, startOwnServers } from '../support/servers.js';
+import { type Ending, expectEnds, expectWhole, finishedRun, letGoOn, runTo } from '../support/runs.js';
+import { type OwnServers, SERVERS, type ServerName, startOwnServers } from '../support/servers.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
-
-const PATIENCE = { step: 60_000, undo: 60_000, attempt: 10_000 };
+import { expectResidueTakenUp, expectWaitedFor, PATIENCE } from './support/store-away.js';
 
 describe('a server that is killed and comes back', () => {
-  let own: OwnServers;
+  let own: OwnServers<ServerName>;
   let world: World;
   const holds = createHolds();
   beforeAll(async () => {
-    own = await startOwnServers();
+    own = await startOwnServers(SERVERS);
     world = await createWorld(own.world);
     await world.startWorker(holds.stepIn);
   });
@@ -45,28 +34,10 @@ describe('a server that is killed and comes back', () => {
 
   it.each([
     ['cell', 'postgres'],
-    ['mongo', 'mongo'],
     ['redis', 'redis'],
-  ] as const)('%s: runs at each step wait for it, and end well', async (server, step) => {
-    const before = await finishedRun(world);
-    const waiting = [
-      await at(`after begin ${step}`),
-      await at('after begin verify'),
-      await at(`after begin undo-${step}`, 'fails'),
-    ];
-    // These are the catalogue's alone: the effect is made and not recorded; all is proved and not activated.
-    const made = await at(`before finish ${step}`);
-    const unaffected = await at('before activate');
-
-    await own.servers[server].kill();
-    letGoOn([...waiting, made, unaffected]);
-    expect(await (await unaffected.started).handle.result()).toEqual({ status: 'succeeded' });
-    await untilRecorded(waiting, 'STORE_UNAVAILABLE');
-    await own.servers[server].start();
-    await expectEnds([...waiting, made]);
-    // Redis has forgotten its users: they are made again without anybody asking.
-    for (const asked of [before, unaffected.asked]) await expectWhole(world, asked);
-  });
+  ] as const)('%s: runs at each step wait for it, and end well', (server, step) =>
+    expectWaitedFor({ world, holds, server: own.servers[server], step }),
+  );
 
   it('Redis, without its data: markers and users are back, and what is foreign is left alone', async () => {
     const before = await finishedRun(world);
@@ -166,31 +137,10 @@ describe('a server that is killed and comes back', () => {
 
   it.each([
     ['cell', 'postgres'],
-    ['mongo', 'mongo'],
     ['redis', 'redis'],
   ] as const)(
     '%s, for longer than an undo may take: what is left is reported and in the ledger, and a retry takes it up',
-    async (server, step) => {
-      const patience = { ...PATIENCE, undo: 2_000, attempt: 1_000 };
-      const run = await at(`after begin undo-${step}`, 'fails', patience);
-      await own.servers[server].kill();
-      run.hold.release();
-      await expect(run.handle.result()).rejects.toMatchObject({ cause: { type: 'NAME_TAKEN' } });
-      const operation = await world.catalogue.operations.find(run.asked.operationId);
-      expect(operation).toMatchObject({ status: 'failed', error: { code: 'NAME_TAKEN' } });
-      expect(new Set(operation?.residue.map((residue) => residue.store))).toEqual(new Set([step]));
-      expect(await world.catalogue.tenants.find(run.asked.tenantId)).toMatchObject({ state: 'failed' });
-
-      await own.servers[server].start();
-      const { redis } = await world.dependencies.cells.get(world.cell);
-      await until('Redis answers', () => redis.ping().catch(() => undefined));
-      await redis.del(redisMarkerKey(run.asked.tenantId));
-      // An undo that was given up may still be at work; what it removes it says.
-      await untilAgreed(world, run.asked);
-      const { handle } = await startProvision(world, { ...run.asked, attempt: 2, patience: PATIENCE });
-      expect(await handle.result()).toEqual({ status: 'succeeded' });
-      await expectActive(world, run.asked);
-    },
+    (server, step) => expectResidueTakenUp({ world, holds, server: own.servers[server], step }),
   );
 
   it('the catalogue, for longer than the caller of an admission waits: it is taken back when the catalogue is there', async () => {

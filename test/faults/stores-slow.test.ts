@@ -13,24 +13,24 @@ import {
   finishedRun,
   letGoOn,
   runTo,
-  type StandingRun,
   untilRecorded,
 } from '../support/runs.js';
 import { type OwnServers, startOwnServers } from '../support/servers.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
+import { expectOnceThoughTwice, PATIENCE } from './support/store-away.js';
 
-const PATIENCE = { step: 60_000, undo: 60_000, attempt: 10_000 };
+const NEEDED = ['control', 'cell', 'redis', 'temporal'] as const;
 const IMPATIENT = { ...PATIENCE, attempt: 700 };
 
-let own: OwnServers;
+let own: OwnServers<(typeof NEEDED)[number]>;
 let world: World;
 const holds = createHolds();
 const at = (point: string, ending?: Ending, patience = PATIENCE) =>
   runTo({ world, holds, patience }, point, ending);
 
 beforeAll(async () => {
-  own = await startOwnServers();
+  own = await startOwnServers(NEEDED);
   world = await createWorld(own.world);
   await world.startWorker(holds.stepIn);
 });
@@ -46,31 +46,15 @@ afterAll(async () => {
 describe('a server that stands still', () => {
   it.each([
     ['cell', ['after begin postgres', 'after begin verify'], ['after begin undo-postgres', 'before COMMIT']],
-    [
-      'mongo',
-      ['after begin mongo', 'after createRole', 'after begin verify'],
-      ['after begin undo-mongo', 'before dropDatabase'],
-    ],
     ['redis', ['after begin redis', 'after SET', 'after begin verify'], ['after begin undo-redis']],
     [
       'control',
       ['before begin mongo', 'before finish redis', 'before begin verify', 'before finish verify'],
       ['before begin undo-redis', 'after undo undo-mongo'],
     ],
-  ] as const)('%s: what was tried twice is there once', async (server, forward, backward) => {
-    const runs: StandingRun[] = [];
-    for (const point of forward) runs.push(await at(point, 'ends well', IMPATIENT));
-    for (const point of backward) runs.push(await at(point, 'fails', IMPATIENT));
-    own.servers[server].pause();
-    letGoOn(runs);
-    for (const { point, handle } of runs)
-      await until(`${point}: another attempt is made`, async () => {
-        const { raw } = await handle.describe();
-        return raw.pendingActivities?.some(({ attempt }) => (attempt ?? 1) >= 2);
-      });
-    own.servers[server].resume();
-    await expectEnds(runs);
-  });
+  ] as const)('%s: what was tried twice is there once', (server, forward, backward) =>
+    expectOnceThoughTwice({ world, holds, server: own.servers[server] }, forward, backward),
+  );
 
   it('the catalogue, at an admission, an activation and a closing: each is made once', async () => {
     const runs = [

@@ -1,25 +1,39 @@
 /** The same thing asked for, or done, twice at once. */
+import { openCatalogue } from '../../catalogue/index.js';
 import { newOperationId } from '../../domain/ids.js';
+import { createLogger } from '../../domain/log.js';
 import { redisMarkerKey } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
-import { expectActive, expectNothingLeft, expectUndone } from '../support/expect.js';
+import { compose } from '../../worker/compose.js';
+import { expectActive, expectCanary, expectNothingLeft, expectUndone } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
 import { whileLocked } from '../support/locks.js';
 import { startProvision } from '../support/provision.js';
 import { type Asked, askAndAdmit, make } from '../support/steps.js';
-import { createWorld, type World } from '../support/world.js';
+import { createWorld, type RunningWorker, type World } from '../support/world.js';
+
+let world: World;
+/** Tenants in the cell before the test. */
+let tenants: number;
+const tenantsNow = async (): Promise<number> => (await world.catalogue.cells.find(world.cell))?.tenants ?? 0;
+beforeAll(async () => {
+  world = await createWorld();
+});
+beforeEach(async () => {
+  tenants = await tenantsNow();
+});
+afterAll(() => world.close());
 
 describe('two provisionings at once', () => {
-  let world: World;
-  beforeEach(async () => {
-    world = await createWorld();
+  const holds = createHolds();
+  let worker: RunningWorker;
+  beforeAll(async () => {
+    worker = await world.startWorker(holds.stepIn);
   });
-  afterEach(() => world.close());
+  afterAll(() => worker.stop());
 
   it('of one tenant: the first runs, the second is told which operation is running', async () => {
     const asked = await world.ask();
-    const holds = createHolds();
-    await world.startWorker(holds.stepIn);
     const hold = holds.at('before begin mongo');
     const first = await startProvision(world, asked);
     await hold.reached;
@@ -34,7 +48,6 @@ describe('two provisionings at once', () => {
   });
 
   it('of one tenant at the same moment: one is admitted, the other refused, whichever comes first', async () => {
-    await world.startWorker();
     const asked = await world.ask();
     const rival = { ...(await world.ask()), tenantId: asked.tenantId };
     await world.catalogue.pool.query('UPDATE request SET tenant_id = $1 WHERE operation_id = $2', [
@@ -51,7 +64,6 @@ describe('two provisionings at once', () => {
   });
 
   it('with one operation id get one answer and one run', async () => {
-    await world.startWorker();
     const asked = await world.ask();
     const both = await Promise.all([startProvision(world, asked), startProvision(world, asked)]);
     const [one, other] = await Promise.all(both.map(({ admission }) => admission));
@@ -62,7 +74,6 @@ describe('two provisionings at once', () => {
   });
 
   it('with one slug: one gets it, of the other nothing is left', async () => {
-    await world.startWorker();
     const asked = await world.ask();
     const rival = await world.ask({ slug: asked.slug });
     const runs = await Promise.all([startProvision(world, asked), startProvision(world, rival)]);
@@ -75,11 +86,10 @@ describe('two provisionings at once', () => {
     await expectActive(world, winner);
     expect(await world.catalogue.tenants.find(loser.tenantId)).toBeUndefined();
     expect(await expectAgreement(world, loser.tenantId)).toEqual([]);
-    expect(await world.catalogue.cells.find(world.cell)).toMatchObject({ tenants: 1 });
+    expect(await tenantsNow()).toBe(tenants + 1);
   });
 
   it('retries of one operation: one is made, both hear of it', async () => {
-    await world.startWorker();
     const asked = await failedProvision(world);
     const both = await Promise.all([
       startProvision(world, { ...asked, attempt: 2 }),
@@ -98,27 +108,24 @@ describe('two provisionings at once', () => {
  * same statement at the same time.
  */
 describe('the same activity twice at once', () => {
-  let world: World;
-  beforeEach(async () => {
-    world = await createWorld({ capacity: 2 });
-  });
-  afterEach(() => world.close());
-
   it('admits once, with one answer for both', async () => {
     const asked = await world.ask();
     const answers = await twins(world, () => world.activities.admitProvision({ ...asked, attempt: 1 }));
     expect(answers[0]).toMatchObject({ admitted: { generation: 1 } });
     expect(answers[1]).toEqual(answers[0]);
-    expect(await world.catalogue.cells.find(world.cell)).toMatchObject({ tenants: 1 });
+    expect(await tenantsNow()).toBe(tenants + 1);
   });
 
   it('admits once into the last place of a cell', async () => {
-    await askAndAdmit(world);
+    const setCapacity = (capacity: number) =>
+      world.catalogue.pool.query('UPDATE cell SET capacity = $1 WHERE name = $2', [capacity, world.cell]);
+    await setCapacity(tenants + 1);
     const asked = await world.ask();
     const answers = await twins(world, () => world.activities.admitProvision({ ...asked, attempt: 1 }));
+    await setCapacity(10_000);
     expect(answers[0]).toMatchObject({ admitted: { generation: 1 } });
     expect(answers[1]).toEqual(answers[0]);
-    expect(await world.catalogue.cells.find(world.cell)).toMatchObject({ tenants: 2 });
+    expect(await tenantsNow()).toBe(tenants + 1);
   });
 
   it('admits a retry once, with one answer for both', async () => {
@@ -182,7 +189,33 @@ describe('the same activity twice at once', () => {
     expect(admission).toMatchObject({ refused: { code: 'ADMISSION_TIMEOUT' } });
     expect(await world.catalogue.operations.find(asked.operationId)).toBeUndefined();
     expect(await world.catalogue.tenants.find(asked.tenantId)).toBeUndefined();
-    expect(await world.catalogue.cells.find(world.cell)).toMatchObject({ tenants: 0 });
+    expect(await tenantsNow()).toBe(tenants);
+  });
+});
+
+describe('a cell that several workers prepare at once', () => {
+  it('has one canary, one set of tables, and no trace of the trials', async () => {
+    const world = await createWorld({ prepare: false });
+    const others = [1, 2, 3].map((number) => another(world, `other-${number}`));
+    const prepared = await Promise.all(
+      [world.dependencies, ...others.map(({ composition }) => composition.dependencies)].map(({ cells }) =>
+        cells.get(world.cell),
+      ),
+    );
+    expect(new Set(prepared.map(({ canary }) => canary?.tenantId)).size).toBe(1);
+    await expectCanary(world);
+    // Every one of them can work as the canary and for a tenant.
+    for (const { canary } of prepared) await canary?.mongo.db().admin().ping();
+    await world.startWorker();
+    for (const { composition, catalogue } of others) {
+      await composition.close();
+      await catalogue.close();
+    }
+    const asked = await world.ask();
+    const { handle } = await startProvision(world, asked);
+    expect(await handle.result()).toEqual({ status: 'succeeded' });
+    await expectActive(world, asked);
+    await world.close();
   });
 });
 
@@ -204,4 +237,18 @@ async function failedProvision(world: World): Promise<Asked> {
   await redis.del(redisMarkerKey(asked.tenantId));
   await expectNothingLeft(world, asked.tenantId);
   return asked;
+}
+
+/** What another worker process would have. */
+function another(world: World, name: string) {
+  const catalogue = openCatalogue({ url: world.url('control', 'catalogue'), name });
+  const composition = compose({
+    catalogue,
+    manifest: world.manifest,
+    rootKey: Buffer.from(world.env['TENANTRY_ROOT_KEY'] ?? '', 'base64'),
+    resolveSecret: (reference) => world.env[reference.replace(/^env:/, '')] ?? '',
+    poolSize: 4,
+    log: createLogger({ level: 'silent' }),
+  });
+  return { catalogue, composition };
 }

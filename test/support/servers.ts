@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startMongo } from '../../local/mongo.js';
-import { startPostgres } from '../../local/postgres.js';
+import { type PostgresOptions, startPostgres } from '../../local/postgres.js';
 import { startRedis } from '../../local/redis.js';
 import { silentReport } from '../../local/report.js';
 import type { RunningServer } from '../../local/server.js';
@@ -16,44 +16,52 @@ import type { WorldOptions } from './world.js';
 export const SERVERS = ['control', 'cell', 'mongo', 'redis', 'temporal'] as const;
 export type ServerName = (typeof SERVERS)[number];
 
-export interface OwnServers {
+export interface OwnServers<N extends ServerName> {
   /** `control` and `cell` are PostgreSQL servers. */
-  readonly servers: Readonly<Record<ServerName, RunningServer>>;
-  /** For `createWorld`. */
+  readonly servers: Readonly<Record<N, RunningServer>>;
+  /** For `createWorld`; what is not the file's own is shared. */
   readonly world: Pick<WorldOptions, 'servers' | 'postgres' | 'mongoEnforcement'>;
   close(): Promise<void>;
 }
 
-/** All of them: what they acknowledged survives SIGKILL, Temporal's histories included. */
-export async function startOwnServers(options: { mongoAuth?: boolean } = {}): Promise<OwnServers> {
+/** What they acknowledged survives SIGKILL, Temporal's histories included. */
+export async function startOwnServers<N extends ServerName>(names: readonly N[]): Promise<OwnServers<N>> {
   const directory = await serverFolder('own');
   const place = (name: string) => ({ dataDir: join(directory, name), report: silentReport, env: ownEnv() });
-  const postgres = async (name: string): Promise<RunningServer> => {
-    const server = await startPostgres(place(name));
-    const { controlTemplate, passwords } = testStack();
-    await prepareTemplates(server.url, controlTemplate, passwords);
-    return server;
+  const starts: Record<ServerName, () => Promise<RunningServer>> = {
+    control: () => preparedPostgres(place('control')),
+    cell: () => preparedPostgres(place('cell')),
+    mongo: () => startMongo(place('mongo')),
+    redis: () => startRedis(place('redis')),
+    temporal: () => startTemporal({ ...place('temporal'), persistent: true, ui: false, searchAttributes }),
   };
-  const started = await Promise.all([
-    postgres('control'),
-    postgres('cell'),
-    startMongo({ ...place('mongo'), auth: options.mongoAuth ?? true }),
-    startRedis(place('redis')),
-    startTemporal({ ...place('temporal'), persistent: true, ui: false, searchAttributes }),
-  ]);
-  const [control, cell, mongo, redis, temporal] = started;
+  const started = Object.fromEntries(
+    await Promise.all(names.map(async (name) => [name, await starts[name]()])),
+  ) as Record<N, RunningServer>;
+  const { control, cell, mongo, redis, temporal }: Partial<Record<ServerName, RunningServer>> = started;
   return {
-    servers: { control, cell, mongo, redis, temporal },
+    servers: started,
     world: {
-      servers: { mongoUrl: mongo.url, redisUrl: redis.url, temporalAddress: temporal.url },
-      postgres: { control: control.url, cell: cell.url },
-      mongoEnforcement: options.mongoAuth === false ? 'server' : earnedMode(await tryServer(mongo.url)),
+      servers: {
+        ...(mongo && { mongoUrl: mongo.url }),
+        ...(redis && { redisUrl: redis.url }),
+        ...(temporal && { temporalAddress: temporal.url }),
+      },
+      postgres: { ...(control && { control: control.url }), ...(cell && { cell: cell.url }) },
+      ...(mongo && { mongoEnforcement: earnedMode(await tryServer(mongo.url)) }),
     },
     async close() {
-      await Promise.all(started.map((server) => server.stop()));
+      await Promise.all(Object.values<RunningServer>(started).map((server) => server.stop()));
       await rm(directory, { recursive: true, force: true });
     },
   };
+}
+
+async function preparedPostgres(options: PostgresOptions): Promise<RunningServer> {
+  const server = await startPostgres(options);
+  const { controlTemplate, passwords } = testStack();
+  await prepareTemplates(server.url, controlTemplate, passwords);
+  return server;
 }
 
 /** Without the servers that the environment may name: those are somebody else's, and are never stopped. */

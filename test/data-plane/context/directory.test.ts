@@ -11,13 +11,7 @@ import {
   slugKey,
 } from '../../../tenancy/context/directory.js';
 import { createCredentials } from '../../../tenancy/context/credentials.js';
-import { startPostgres } from '../../../local/postgres.js';
-import { rm } from 'node:fs/promises';
-import { silentReport } from '../../../local/report.js';
-import { serverFolder } from '../../support/folder.js';
-import { prepareTemplates } from '../../support/prepare.js';
-import { ownEnv } from '../../support/servers.js';
-import { testStack } from '../../support/stack.js';
+import { type OwnServers, startOwnServers } from '../../support/servers.js';
 import { until } from '../../support/until.js';
 import { createWorld, type World } from '../../support/world.js';
 import { change, codeOf, insertTenant } from './support.js';
@@ -35,12 +29,16 @@ afterEach(async () => {
   for (const one of opened.splice(0)) await one.close();
 });
 
-function openDirectory(options: Partial<DirectoryOptions> = {}): {
+/** @param statementTimeout of its pool: how long the catalogue is waited for */
+function openDirectory(
+  options: Partial<DirectoryOptions> = {},
+  statementTimeout = 3_000,
+): {
   directory: Directory;
   queries: () => number;
 } {
   const url = options.url ?? world.url('control', 'lookup');
-  const pool = createPool({ url, name: 'lookup', max: 4, statementTimeout: 3_000 });
+  const pool = createPool({ url, name: 'lookup', max: 4, statementTimeout });
   let sent = 0;
   const query = pool.query.bind(pool) as (...args: unknown[]) => unknown;
   pool.query = ((...args: unknown[]) => {
@@ -288,25 +286,6 @@ test('a password is opened, kept, and read again after a rotation', async () => 
   expect(fresh).not.toBe(kept);
 });
 
-/** A PostgreSQL of its own, whose processes may be stopped. */
-async function onOwnServer(
-  work: (own: World, server: Awaited<ReturnType<typeof startPostgres>>) => Promise<void>,
-): Promise<void> {
-  const folder = await serverFolder('own');
-  const server = await startPostgres({ dataDir: folder, report: silentReport, env: ownEnv() });
-  try {
-    const { controlTemplate, passwords } = testStack();
-    await prepareTemplates(server.url, controlTemplate, passwords);
-    const own = await createWorld({ postgres: { control: server.url }, prepare: false });
-    await work(own, server);
-    for (const one of opened.splice(0)) await one.close();
-    await own.close();
-  } finally {
-    await server.stop();
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
 /** The moment of the last question that was answered with an active tenant: the bound holds for it, however slow all is. */
 async function lastAskedActive(directory: Directory, slug: string): Promise<number> {
   const patience = performance.now() + 20_000;
@@ -319,8 +298,19 @@ async function lastAskedActive(directory: Directory, slug: string): Promise<numb
   }
 }
 
-test('while the listener is deaf an answer is never older than the bound', async () => {
-  await onOwnServer(async (own) => {
+describe('on a PostgreSQL of its own, whose processes may be stopped', () => {
+  let servers: OwnServers<'control'>;
+  let own: World;
+  beforeAll(async () => {
+    servers = await startOwnServers(['control']);
+    own = await createWorld({ ...servers.world, prepare: false });
+  });
+  afterAll(async () => {
+    await own.close();
+    await servers.close();
+  });
+
+  test('while the listener is deaf an answer is never older than the bound', async () => {
     const maxStalenessMs = 600;
     const { directory } = openDirectory({ url: own.url('control', 'lookup'), maxStalenessMs });
     await directory.listening;
@@ -345,24 +335,22 @@ test('while the listener is deaf an answer is never older than the bound', async
       for (const { pid } of rows) process.kill(pid, 'SIGCONT');
     }
     await until('it listens again', () => directory.isListening());
-  });
-}, 90_000);
+  }, 90_000);
 
-test('when the catalogue is away, what is young enough is answered and all else fails', async () => {
-  await onOwnServer(async (own, server) => {
+  test('when the catalogue is away, what is young enough is answered and all else fails', async () => {
     const known = await insertTenant(own);
     const strange = await insertTenant(own);
-    const { directory } = openDirectory({ url: own.url('control', 'lookup'), maxStalenessMs: 1_500 });
+    const { directory } = openDirectory({ url: own.url('control', 'lookup'), maxStalenessMs: 1_500 }, 500);
     await directory.listening;
     await directory.find(key(known.slug));
-    server.pause();
+    servers.servers.control.pause();
     const paused = performance.now();
     expect(await directory.find(key(known.slug))).toMatchObject({ tenantId: known.tenantId });
     expect(await codeOf(() => directory.find(key(strange.slug)))).toBe('CATALOGUE_UNAVAILABLE');
     await until('the bound has passed', () => performance.now() - paused > 1_500);
     expect(directory.peek(key(known.slug))).toBeUndefined();
     expect(await codeOf(() => directory.find(key(known.slug)))).toBe('CATALOGUE_UNAVAILABLE');
-    server.resume();
+    servers.servers.control.resume();
     await until('it is back', () => directory.find(key(known.slug)).catch(() => undefined));
-  });
-}, 90_000);
+  }, 90_000);
+});

@@ -1,14 +1,8 @@
 /** A sound cell on a PostgreSQL server of the file's own (roles are the whole server's), to break and to mend. */
-import { rm } from 'node:fs/promises';
 import type { Manifest } from '../../../domain/manifest.js';
-import { startPostgres } from '../../../local/postgres.js';
-import { silentReport } from '../../../local/report.js';
 import supportDesk from '../../../manifest/support-desk.js';
 import { doctorPostgres, examineWithin, type Finding } from '../../../tenancy/postgres/doctor.js';
-import { serverFolder } from '../../support/folder.js';
-import { prepareTemplates } from '../../support/prepare.js';
-import { ownEnv } from '../../support/servers.js';
-import { testStack } from '../../support/stack.js';
+import { startOwnServers } from '../../support/servers.js';
 import { openCell, type TestCell } from './support.js';
 
 export interface Ward {
@@ -18,21 +12,10 @@ export interface Ward {
 
 /** A server with the roles of a cell and nothing else. */
 export async function openWard(): Promise<Ward> {
-  const directory = await serverFolder('doctor');
-  const server = await startPostgres({
-    dataDir: directory,
-    report: silentReport,
-    env: ownEnv(),
-    durable: false,
-  });
-  const { controlTemplate, passwords } = testStack();
-  await prepareTemplates(server.url, controlTemplate, passwords);
+  const { servers, close } = await startOwnServers(['cell']);
   return {
-    cell: (manifest = supportDesk) => openCell({ adminUrl: server.url, manifest }),
-    async close() {
-      await server.stop();
-      await rm(directory, { recursive: true, force: true });
-    },
+    cell: (manifest = supportDesk) => openCell({ adminUrl: servers.cell.url, manifest }),
+    close,
   };
 }
 
