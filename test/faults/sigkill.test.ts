@@ -7,7 +7,7 @@ import { redisMarkerKey } from '../../domain/names.js';
 import { startCrashingWorker } from '../support/crash.js';
 import { expectActive, expectCanary, expectUndone } from '../support/expect.js';
 import { startProvision } from '../support/provision.js';
-import { createWorld, type World } from '../support/world.js';
+import { createWorld, type RunningWorker, type World } from '../support/world.js';
 
 /** Short, so that a task which died with its worker is soon somebody else's. */
 const PATIENCE = { step: 60_000, undo: 60_000, attempt: 3_000 };
@@ -68,13 +68,14 @@ const ERASING = ['before BEGIN', 'before COMMIT'];
 
 describe('a worker that is killed', () => {
   let world: World;
-  beforeEach(async () => {
+  beforeAll(async () => {
     world = await createWorld();
   });
   afterEach(async () => {
+    await successor?.stop();
     await expectCanary(world);
-    await world.close();
   });
+  afterAll(() => world.close());
 
   it('leaves provisionings that another worker brings to their end, at whatever point they were', async () => {
     const runs = await dieAndGoOn(world, FORWARD);
@@ -107,6 +108,9 @@ describe('a worker that is killed', () => {
   );
 });
 
+/** The worker that went on; it ends with its test. */
+let successor: RunningWorker | undefined;
+
 type Asked = Awaited<ReturnType<World['ask']>>;
 
 interface Run {
@@ -131,7 +135,7 @@ async function dieAndGoOn(
       started: startProvision(world, { ...one.asked, patience: PATIENCE, workflowTaskTimeout: '1s' }),
     }));
     await crashing.killed;
-    await world.startWorker();
+    successor = await world.startWorker();
     return runs;
   } finally {
     crashing.end();
