@@ -8,18 +8,25 @@ import type { ScopedPostgres } from '../../../tenancy/postgres/scoped.js';
 import { installContextKeys, newContextKey, signToken } from '../../../tenancy/postgres/token.js';
 import { codeOf, connect, hardenedManifest, manifest, openCell, type TestCell } from './support.js';
 
+let shared: TestCell;
 let cell: TestCell;
 let acme: TenantId;
 let initech: TenantId;
 let scoped: ScopedPostgres;
-beforeEach(async () => {
-  cell = await openCell({ manifest: hardenedManifest });
+const enter = async (which: TestCell): Promise<void> => {
+  cell = which;
   [acme, initech] = await Promise.all([cell.tenant(), cell.tenant()]);
   scoped = cell.scoped(acme);
+};
+beforeAll(async () => {
+  shared = await openCell({ manifest: hardenedManifest });
 });
-afterEach(async () => {
-  await cell.close();
-});
+beforeEach(() => enter(shared));
+afterEach(() => (cell === shared ? cell.settle() : cell.close()));
+afterAll(() => shared.close());
+
+/** For a test that changes what is every tenant's. */
+const inACellOfItsOwn = async (): Promise<void> => enter(await openCell({ manifest: hardenedManifest }));
 
 const SELECT = 'SELECT label FROM app.things';
 const INSERT = 'INSERT INTO app.things (tenant_id, id, label) VALUES ($1, $2, $3)';
@@ -220,6 +227,7 @@ it('a token shows in no error and in no list of statements', async () => {
 });
 
 it('the mode changes under tables that are there, both ways, and nothing else is touched', async () => {
+  await inACellOfItsOwn();
   const owner = await cell.raw('owner');
   const plain = cell.scoped(acme, { hardened: undefined });
   expect(await codeOf(plain.query(SELECT))).toBe('42704');
@@ -244,6 +252,7 @@ it('erasing is as it was: the purge role enters by name, while the gate stands a
 });
 
 it('a key is replaced without a refused statement: two are valid, and then the new one alone', async () => {
+  await inACellOfItsOwn();
   const owner = createPool({ url: cell.url('owner'), name: 'test-owner', max: 1 });
   try {
     const next = newContextKey(2);

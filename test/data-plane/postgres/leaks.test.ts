@@ -8,20 +8,27 @@ import type { TenantId } from '../../../domain/ids.js';
 import type { ScopedPostgres } from '../../../tenancy/postgres/scoped.js';
 import { codeOf, openCell, type TestCell } from './support.js';
 
+let shared: TestCell;
 let cell: TestCell;
 let acme: TenantId;
 let initech: TenantId;
 let scoped: ScopedPostgres;
 let raw: pg.Client;
-beforeEach(async () => {
-  cell = await openCell();
+const enter = async (which: TestCell): Promise<void> => {
+  cell = which;
   [acme, initech] = await Promise.all([cell.tenant(), cell.tenant()]);
   scoped = cell.scoped(acme, { connections: 1, interactive: 1 });
   raw = await cell.raw('runtime');
+};
+beforeAll(async () => {
+  shared = await openCell();
 });
-afterEach(async () => {
-  await cell.close();
-});
+beforeEach(() => enter(shared));
+afterEach(() => (cell === shared ? cell.settle() : cell.close()));
+afterAll(() => shared.close());
+
+/** For a test that changes what is every tenant's, or counts what is. */
+const inACellOfItsOwn = async (): Promise<void> => enter(await openCell());
 
 const SELECT = 'SELECT label FROM app.things';
 const ENTER = 'SELECT FROM tenantry.enter($1, NULL, NULL)';
@@ -144,6 +151,7 @@ describe('what stays with a connection', () => {
 
 describe('what is one for all tenants', () => {
   it('a plan is refused; the server would tell of the others’ rows and statements', async () => {
+    await inACellOfItsOwn();
     await refusedBeforeItIsSent(`EXPLAIN ${SELECT}`);
     await refusedBeforeItIsSent(`EXPLAIN (ANALYZE, COSTS off) ${SELECT}`);
     await refusedBeforeItIsSent('EXPLAIN EXECUTE t1');
@@ -234,6 +242,7 @@ describe('a key', () => {
 
 describe('a view', () => {
   it('with the rights of the tables’ owner shows nothing, as the policies bind the owner as well', async () => {
+    await inACellOfItsOwn();
     await cell.admin.query(`
       SET ROLE tenantry_owner;
       CREATE VIEW app.owners AS SELECT label FROM app.things;
@@ -248,6 +257,7 @@ describe('a view', () => {
   });
 
   it('of the tables’ owner shows everything where FORCE was taken away', async () => {
+    await inACellOfItsOwn();
     await cell.admin.query(`
       ALTER TABLE app.things NO FORCE ROW LEVEL SECURITY;
       SET ROLE tenantry_owner;

@@ -1,27 +1,22 @@
 /** Connections cut, servers away, all connections in use, tenants suspended: what a statement on its way then gets. */
-import { rm } from 'node:fs/promises';
 import type { TenantId } from '../../../domain/ids.js';
-import { startPostgres } from '../../../local/postgres.js';
-import { silentReport } from '../../../local/report.js';
 import type { RunningServer } from '../../../local/server.js';
 import { ConnectionLost } from '../../../tenancy/postgres/connection.js';
 import type { ScopedPostgres, ScopedPostgresPool } from '../../../tenancy/postgres/scoped.js';
-import { serverFolder } from '../../support/folder.js';
-import { prepareTemplates } from '../../support/prepare.js';
-import { ownEnv } from '../../support/servers.js';
-import { testStack } from '../../support/stack.js';
+import { type OwnServers, startOwnServers } from '../../support/servers.js';
 import { until } from '../../support/until.js';
 import { codeOf, isRunning, openCell, type TestCell } from './support.js';
 
 let cell: TestCell;
 let acme: TenantId;
-beforeEach(async () => {
+beforeAll(async () => {
   cell = await openCell();
+});
+beforeEach(async () => {
   acme = await cell.tenant();
 });
-afterEach(async () => {
-  await cell.close();
-});
+afterEach(() => cell.settle());
+afterAll(() => cell.close());
 
 const SELECT = 'SELECT label FROM app.things';
 const INSERT = 'INSERT INTO app.things (tenant_id, id, label) VALUES ($1, $2, $3)';
@@ -183,31 +178,46 @@ describe('a tenant whose gate closes', () => {
   });
 
   it('in the middle of one that keeps its snapshot, and with it the gate, ends it when its time is up', async () => {
-    const limited = cell.scoped(acme, { snapshotMs: 2_000 });
-    for (const isolation of ['repeatable read', 'serializable'] as const) {
-      await cell.gate(acme, 'open');
-      const outcome = limited.transaction(
+    const pool = cell.pool({ snapshotMs: 2_000 });
+    const limited = async () => {
+      const tenantId = await cell.tenant();
+      return { tenantId, on: pool.forTenant({ tenantId }) };
+    };
+    const keepsItsSnapshot = async (isolation: 'repeatable read' | 'serializable'): Promise<void> => {
+      const { tenantId, on } = await limited();
+      const outcome = on.transaction(
         async (tx) => {
           await tx.query(SELECT);
-          await cell.gate(acme, 'blocked');
+          await cell.gate(tenantId, 'blocked');
           // The server knows no better than its snapshot.
           expect((await tx.query(SELECT)).rowCount).toBe(1);
-          await tx.query(INSERT, [acme, 2, 'late']);
+          await tx.query(INSERT, [tenantId, 2, 'late']);
           await tx.query('SELECT pg_sleep(10)');
         },
         { isolation },
       );
       expect(await codeOf(outcome)).toBe('STORE_REFUSED');
-    }
-    const pooled = await limited.pool.connect();
-    await pooled.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
-    expect(await codeOf(pooled.query('SELECT pg_sleep(10)'))).toBe('STORE_REFUSED');
-    expect(await codeOf(pooled.query('COMMIT'))).toBe('STORE_REFUSED');
-    pooled.release();
-    await cell.gate(acme, 'open');
-    expect((await limited.query(SELECT)).rowCount).toBe(1);
+      await cell.gate(tenantId, 'open');
+      expect((await on.query(SELECT)).rowCount).toBe(1);
+    };
+    const keepsItInThePool = async (): Promise<void> => {
+      const pooled = await (await limited()).on.pool.connect();
+      await pooled.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+      expect(await codeOf(pooled.query('SELECT pg_sleep(10)'))).toBe('STORE_REFUSED');
+      expect(await codeOf(pooled.query('COMMIT'))).toBe('STORE_REFUSED');
+      pooled.release();
+    };
     // The others look at the gate anew with each statement, and take their time.
-    expect(await codeOf(limited.transaction((tx) => tx.query('SELECT pg_sleep(2.2)')))).toBe('nothing');
+    const looksAnew = async (): Promise<void> => {
+      const { on } = await limited();
+      expect(await codeOf(on.transaction((tx) => tx.query('SELECT pg_sleep(2.2)')))).toBe('nothing');
+    };
+    await Promise.all([
+      keepsItsSnapshot('repeatable read'),
+      keepsItsSnapshot('serializable'),
+      keepsItInThePool(),
+      looksAnew(),
+    ]);
   });
 
   it('while many statements are under way: each saw all of it or nothing, and those after it nothing', async () => {
@@ -226,16 +236,14 @@ describe('a tenant whose gate closes', () => {
 });
 
 describe('a server', () => {
-  let directory: string;
+  let servers: OwnServers<'cell'>;
   let server: RunningServer;
   let own: TestCell;
   let pool: ScopedPostgresPool;
   let scoped: ScopedPostgres;
   beforeAll(async () => {
-    directory = await serverFolder('scoped');
-    server = await startPostgres({ dataDir: directory, report: silentReport, env: ownEnv() });
-    const { controlTemplate, passwords } = testStack();
-    await prepareTemplates(server.url, controlTemplate, passwords);
+    servers = await startOwnServers(['cell']);
+    server = servers.servers.cell;
     own = await openCell({ adminUrl: server.url });
     pool = own.pool({ acquireTimeoutMs: 1_000, statementTimeoutMs: 500 });
     scoped = pool.forTenant({ tenantId: await own.tenant() });
@@ -243,8 +251,7 @@ describe('a server', () => {
   afterAll(async () => {
     await pool.close();
     await own.control.end();
-    await server.stop();
-    await rm(directory, { recursive: true, force: true });
+    await servers.close();
   });
 
   it('that hangs is given up some time after its statements should have been', async () => {

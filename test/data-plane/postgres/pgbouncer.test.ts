@@ -22,7 +22,6 @@ const LABEL = 'SELECT label FROM app.things WHERE id = 1';
 const ADD = 'INSERT INTO app.things (tenant_id, id, label) VALUES ($1, $2, $3)';
 
 interface Behind {
-  readonly cell: TestCell;
   readonly bouncer: PgBouncer;
   readonly tenants: readonly TenantId[];
   readonly scoped: ScopedPostgresPool;
@@ -30,6 +29,7 @@ interface Behind {
   readonly pipelined: ScopedPostgresPool;
 }
 
+let cell: TestCell;
 let found: Found | undefined;
 let pipelines = false;
 
@@ -38,13 +38,18 @@ beforeAll(async () => {
   found = await findPgBouncer();
   pipelines = found !== undefined && mayPipeline(found);
 }, 300_000);
+beforeAll(async () => {
+  cell = await openCell();
+});
+afterEach(() => cell.settle());
+afterAll(() => cell.close());
 
 describe.each([
   ['without prepared statements', false],
   ['with the prepared statements of 1.22.1 and later', true],
 ])('%s', (_name, prepare) => {
   test('3,000 statements of many tenants at once, pipelined, all meet their own rows', () =>
-    behind(prepare, async ({ cell, tenants, pipelined }) => {
+    behind(prepare, async ({ tenants, pipelined }) => {
       const wrong: unknown[] = [];
       await interleaved(tenants, 3_000, async (tenant, i) => {
         // More texts than stay prepared.
@@ -91,7 +96,7 @@ describe.each([
     }));
 
   test('transactions of many tenants, committed, rolled back and failed, are each tenant’s own', () =>
-    behind(prepare, async ({ cell, tenants, scoped }) => {
+    behind(prepare, async ({ tenants, scoped }) => {
       const wrong: unknown[] = [];
       await interleaved(tenants, 300, async (tenant, i) => {
         const work = scoped.forTenant({ tenantId: tenant }).transaction(async (tx) => {
@@ -109,14 +114,14 @@ describe.each([
       });
       expect(wrong).toEqual([]);
       const { rows } = await cell.admin.query(
-        'SELECT count(*)::int AS all, count(*) FILTER (WHERE label NOT LIKE tenant_id::text || $1)::int AS wrong FROM app.things',
-        ['%'],
+        'SELECT count(*)::int AS all, count(*) FILTER (WHERE label NOT LIKE tenant_id::text || $1)::int AS wrong FROM app.things WHERE tenant_id = ANY ($2)',
+        ['%', tenants],
       );
       expect(rows).toEqual([{ all: TENANTS + 100, wrong: 0 }]);
     }));
 
   test('a signal cancels the statement in the server, on whichever connection it runs there', () =>
-    behind(prepare, async ({ cell, tenants: [tenant], scoped }) => {
+    behind(prepare, async ({ tenants: [tenant], scoped }) => {
       const controller = new AbortController();
       const mine = scoped.forTenant({ tenantId: tenant as TenantId });
       const slow = mine.query({ text: 'SELECT pg_sleep(60)', signal: controller.signal });
@@ -130,20 +135,19 @@ describe.each([
 });
 
 test('the answers of a connection that is cut in the midst of them come to nobody else', () =>
-  behind(false, async ({ cell, bouncer, tenants, scoped }) => {
-    expect(await othersWhileCut({ cell, bouncer, tenants, scoped })).toBe(0);
+  behind(false, async ({ bouncer, tenants, scoped }) => {
+    expect(await othersWhileCut({ bouncer, tenants, scoped })).toBe(0);
   }));
 
 // Why statements are not pipelined where nothing is prepared: it lets go of a server that still has answers to give.
 test('PgBouncer before 1.22.1 gives them to somebody else when statements were pipelined', () =>
-  behind(false, async ({ cell, bouncer, tenants, scoped }) => {
+  behind(false, async ({ bouncer, tenants, scoped }) => {
     if (pipelines) return;
-    expect(await othersWhileCut({ cell, bouncer, tenants, scoped }, { maxInFlight: 64 })).toBeGreaterThan(0);
+    expect(await othersWhileCut({ bouncer, tenants, scoped }, { maxInFlight: 64 })).toBeGreaterThan(0);
   }));
 
 test('what PgBouncer says when its own connection to the server breaks is that the store is unavailable', async () => {
   if (found === undefined) return;
-  const cell = await openCell();
   const link = await openLink(cell.url('runtime'));
   const bouncer = await startPgBouncer(found, { url: link.url, servers: 1, prepared: 0 });
   const scoped = cell.pool({ url: bouncer.url, prepare: false });
@@ -168,7 +172,6 @@ test('what PgBouncer says when its own connection to the server breaks is that t
     await scoped.close();
     await bouncer.close();
     await link.close();
-    await cell.close();
   }
 });
 
@@ -207,10 +210,9 @@ test('the usual SET of the session gives other tenants’ rows there, and is ref
     expect(met.refused).toBeGreaterThan(0);
   }));
 
-/** Runs `work` with a cell behind a PgBouncer of its own, where there is one that can do it. */
+/** Runs `work` with the cell behind a PgBouncer of its own, where there is one that can do it. */
 async function behind(prepare: boolean, work: (b: Behind) => Promise<void>): Promise<void> {
   if (found === undefined || (prepare && !pipelines)) return;
-  const cell = await openCell();
   const bouncer = await startPgBouncer(found, {
     url: cell.url('runtime'),
     servers: SERVERS,
@@ -229,18 +231,17 @@ async function behind(prepare: boolean, work: (b: Behind) => Promise<void>): Pro
   const pipelined = cell.pool({ ...options, maxInFlight: 64 });
   try {
     const tenants = await Promise.all(Array.from({ length: TENANTS }, () => cell.tenant()));
-    await work({ cell, bouncer, tenants, scoped, pipelined });
+    await work({ bouncer, tenants, scoped, pipelined });
   } finally {
-    // Clients, then PgBouncer, then the cell, which wants no connection left.
+    // Clients, then PgBouncer: after the test the cell wants no connection left.
     await Promise.all([scoped.close(), pipelined.close()]);
     await bouncer.close();
-    await cell.close();
   }
 }
 
 /** Rows of others that steady readers were given while the connections of another process were cut, again and again. */
 async function othersWhileCut(
-  { cell, bouncer, tenants, scoped }: Pick<Behind, 'cell' | 'bouncer' | 'tenants' | 'scoped'>,
+  { bouncer, tenants, scoped }: Pick<Behind, 'bouncer' | 'tenants' | 'scoped'>,
   options: Partial<ScopedPostgresOptions> = {},
 ): Promise<number> {
   const link = await openLink(bouncer.url);

@@ -10,12 +10,15 @@ import { codeOf, openCell, type TestCell } from './support.js';
 let cell: TestCell;
 let [acme, initech] = ['', ''] as TenantId[] as [TenantId, TenantId];
 let scoped: ScopedPostgres;
-beforeEach(async () => {
+beforeAll(async () => {
   cell = await openCell();
+});
+beforeEach(async () => {
   [acme, initech] = [await cell.tenant(), await cell.tenant()];
   scoped = cell.scoped(acme);
 });
-afterEach(() => cell.close());
+afterEach(() => cell.settle());
+afterAll(() => cell.close());
 
 const labelsOf = async (tenant: TenantId): Promise<unknown[]> =>
   (await cell.admin.query('SELECT label, attributes FROM app.things WHERE tenant_id = $1', [tenant])).rows;

@@ -9,13 +9,14 @@ import { codeOf, isRunning, openCell, type TestCell } from './support.js';
 let cell: TestCell;
 let acme: TenantId;
 let initech: TenantId;
-beforeEach(async () => {
+beforeAll(async () => {
   cell = await openCell();
+});
+beforeEach(async () => {
   [acme, initech] = await Promise.all([cell.tenant(), cell.tenant()]);
 });
-afterEach(async () => {
-  await cell.close();
-});
+afterEach(() => cell.settle());
+afterAll(() => cell.close());
 
 const labels = async (scoped: Pick<ScopedPostgres, 'query'>): Promise<string[]> =>
   (await scoped.query<{ label: string }>('SELECT label FROM app.things ORDER BY id')).rows.map(
@@ -330,6 +331,7 @@ describe('a prepared statement', () => {
     await cell.admin.query('ALTER TABLE app.things ADD COLUMN further integer DEFAULT 5');
     expect((await scoped.query(select)).rows).toEqual([expect.objectContaining({ id: 1, further: 5 })]);
     expect((await scoped.query(select)).rows).toEqual([expect.objectContaining({ id: 1, further: 5 })]);
+    await cell.admin.query('ALTER TABLE app.things DROP COLUMN further');
   });
 
   it('is one of a bounded number on a connection', async () => {
@@ -362,6 +364,7 @@ describe('a prepared statement', () => {
       `CREATE TABLE app.later (id integer); GRANT SELECT ON app.later TO tenantry_runtime`,
     );
     for (let i = 0; i < 3; i++) expect((await scoped.query(text)).rows).toEqual([]);
+    await cell.admin.query('DROP TABLE app.later');
   });
 
   it('is not prepared at all where that is off', async () => {

@@ -65,7 +65,9 @@ export interface TestCell {
   scoped(tenant: TenantId, options?: Partial<ScopedPostgresOptions>): ScopedPostgres;
   /** A connection that nothing guards. */
   raw(role: RoleName): Promise<pg.Client>;
-  /** Fails when a connection was left open. */
+  /** Closes the pools and connections that a test has opened; fails when it left another one open. */
+  settle(): Promise<void>;
+  /** Settles, and drops the database. */
   close(): Promise<void>;
 }
 
@@ -74,6 +76,10 @@ export interface TestCellOptions {
   /** A server of the test's own, as a superuser, with the templates of `prepare.ts`. */
   readonly adminUrl?: string;
 }
+
+/** Names of connections. */
+const ADMIN = 'test-cell-admin';
+const CONTROL = 'test-cell-control';
 
 export async function openCell(options: TestCellOptions = {}): Promise<TestCell> {
   const { postgresUrl: shared, passwords } = testStack();
@@ -91,11 +97,21 @@ export async function openCell(options: TestCellOptions = {}): Promise<TestCell>
   const key = newContextKey(1);
   await installContextKey(owner, key);
   await owner.end();
-  const admin = createPool({ url: url(), name: 'test-admin', max: 2 });
-  const control = createPool({ url: url('catalogue'), name: 'test-control', max: 2 });
+  const admin = createPool({ url: url(), name: ADMIN, max: 2 });
+  const control = createPool({ url: url('catalogue'), name: CONTROL, max: 2 });
   const pools: ScopedPostgresPool[] = [];
   const raws: pg.Client[] = [];
   const generations = new Map<TenantId, number>();
+  /** But for those of the cell itself. */
+  const connections = async (): Promise<unknown[]> =>
+    (
+      await server.query(
+        // Autovacuum comes and goes as it likes.
+        `SELECT usename, application_name, state, query FROM pg_stat_activity
+          WHERE datname = $1 AND backend_type = 'client backend' AND application_name <> ALL ($2)`,
+        [database, [CONTROL, ADMIN]],
+      )
+    ).rows;
   const cell: TestCell = {
     manifest: product,
     admin,
@@ -129,26 +145,25 @@ export async function openCell(options: TestCellOptions = {}): Promise<TestCell>
       raws.push(client);
       return client;
     },
-    async close() {
-      await Promise.all([...pools.map((pool) => pool.close()), ...raws.map((client) => client.end())]);
-      await Promise.all([control.end(), admin.end()]);
-      const left = async (): Promise<unknown[]> =>
-        (
-          await server.query(
-            // Autovacuum comes and goes as it likes.
-            `SELECT usename, application_name, state, query FROM pg_stat_activity
-              WHERE datname = $1 AND backend_type = 'client backend'`,
-            [database],
-          )
-        ).rows;
+    async settle() {
+      await Promise.all([
+        ...pools.splice(0).map((pool) => pool.close()),
+        ...raws.splice(0).map((client) => client.end()),
+      ]);
       // A backend needs a moment to notice that its client has gone.
-      await until('every connection is closed', async () => (await left()).length === 0, 3_000).catch(
+      await until('every connection is closed', async () => (await connections()).length === 0, 3_000).catch(
         () => undefined,
       );
-      const connections = await left();
-      await server.query(`DROP DATABASE ${database} WITH (FORCE)`);
-      await server.end();
-      expect(connections).toEqual([]);
+      expect(await connections()).toEqual([]);
+    },
+    async close() {
+      try {
+        await cell.settle();
+      } finally {
+        await Promise.all([control.end(), admin.end()]);
+        await server.query(`DROP DATABASE ${database} WITH (FORCE)`);
+        await server.end();
+      }
     },
   };
   return cell;

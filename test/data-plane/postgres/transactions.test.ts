@@ -8,13 +8,14 @@ import { codeOf, isRunning, openCell, type TestCell } from './support.js';
 let cell: TestCell;
 let acme: TenantId;
 let initech: TenantId;
-beforeEach(async () => {
+beforeAll(async () => {
   cell = await openCell();
+});
+beforeEach(async () => {
   [acme, initech] = await Promise.all([cell.tenant(), cell.tenant()]);
 });
-afterEach(async () => {
-  await cell.close();
-});
+afterEach(() => cell.settle());
+afterAll(() => cell.close());
 
 const add = (tx: ScopedTransaction, id: number, tenant = acme): Promise<unknown> =>
   tx.query('INSERT INTO app.things (tenant_id, id, label) VALUES ($1, $2, $3)', [tenant, id, `thing ${id}`]);
@@ -101,9 +102,9 @@ it('that could not begin leaves nothing to whoever has its connection next', asy
 });
 
 it('lets statements that were sent at once each have its time', async () => {
-  const scoped = cell.scoped(acme, { statementTimeoutMs: 1_000 });
+  const scoped = cell.scoped(acme, { statementTimeoutMs: 500 });
   const slept = scoped.transaction((tx) =>
-    Promise.all(Array.from({ length: 4 }, () => tx.query('SELECT pg_sleep(0.9)'))),
+    Promise.all(Array.from({ length: 4 }, () => tx.query('SELECT pg_sleep(0.3)'))),
   );
   expect(await slept).toHaveLength(4);
 });
