@@ -196,8 +196,10 @@ export async function startOwnRedis(twin?: RunningServer): Promise<OwnRedis> {
 /** Makes a server follow another one, until it has all that the other has. */
 export async function follow(server: RunningServer, primary: RunningServer): Promise<void> {
   const { hostname, port, password } = new URL(primary.url);
-  const redis = new Redis(server.url);
+  const [redis, followed] = [new Redis(server.url), new Redis(primary.url)];
   try {
+    // By default it waits five seconds for others that might want to follow it too.
+    await followed.config('SET', 'repl-diskless-sync-delay', '0');
     await redis.config('SET', 'masterauth', decodeURIComponent(password));
     await redis.replicaof(hostname, port);
     await until('it has all of it', async () =>
@@ -205,6 +207,7 @@ export async function follow(server: RunningServer, primary: RunningServer): Pro
     );
   } finally {
     redis.disconnect();
+    followed.disconnect();
   }
 }
 
