@@ -1,37 +1,31 @@
 /**
  * A store that lets another tenant through: made so in the real store before the verification, which must notice, say
- * where, never try again, and leave nothing and nobody behind.
+ * where, never try again, and leave nothing and nobody behind. MongoDB's ways are in `mongo-breach`.
  */
-import { randomUUID } from 'node:crypto';
-import { WithStartWorkflowOperation } from '@temporalio/client';
 import pg from 'pg';
 import { ROLES } from '../../catalogue/bootstrap.js';
-import { ADMIT, PROVISION_BATCH, type ProvisionBatchInput } from '../../domain/contracts.js';
-import type { OperationId, TenantId } from '../../domain/ids.js';
-import { MONGO_ROLE, mongoDatabaseName, mongoUserName, redisUserName } from '../../domain/names.js';
-import { batchWorkflowId } from '../../domain/workflow-ids.js';
+import type { TenantId } from '../../domain/ids.js';
+import { redisUserName } from '../../domain/names.js';
 import { canaryId } from '../../tenancy/canary.js';
 import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
-import { expectActive, expectCanary, expectNothingLeft, expectUndone } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
-import { SHORT, startProvision } from '../support/provision.js';
 import { type OwnServers, startOwnServers } from '../support/servers.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
-
-/** A change in a store, as somebody who may make it. */
-type Change = (world: World, tenantId: TenantId) => Promise<unknown>;
-
-interface Way {
-  /** What it is that lets another through. */
-  readonly way: string;
-  readonly open: Change;
-  readonly mend: Change;
-  /** How the operation says where. */
-  readonly says: string;
-  /** What the MongoDB server must have been found to refuse at its trial. */
-  readonly needs?: readonly string[];
-}
+import {
+  askForBatch,
+  type Change,
+  expectBreach,
+  expectCondemned,
+  expectFailureOfOne,
+  expectNoticed,
+  expectNoticedInABatch,
+  startBatch,
+  startLookingWorker,
+  stepOf,
+  tenantsOf,
+  type Way,
+} from './support/breach.js';
 
 const IN_POSTGRES: readonly Way[] = [
   {
@@ -108,41 +102,6 @@ const BY_A_ROLE: readonly Way[] = [
   },
 ];
 
-const FIND = "find in another's database";
-const WRITES = {
-  insert: "insert into another's database",
-  update: "update in another's database",
-  remove: "delete in another's database",
-} as const;
-
-const IN_MONGO: readonly Way[] = [
-  {
-    way: 'the canary may read the tenant',
-    ...canaryMay('read'),
-    needs: [FIND],
-    says: 'MongoDB let one tenant reach another (other reads transcripts)',
-  },
-  ...(['insert', 'update', 'remove'] as const).map(
-    (action): Way => ({
-      way: `the canary may ${action} in the tenant's, and not read`,
-      ...canaryMay(action),
-      says: `MongoDB let one tenant reach another (other ${action}s in transcripts)`,
-      needs: [FIND, WRITES[action]],
-    }),
-  ),
-  {
-    way: 'the tenant may read the canary',
-    async open(world, tenantId) {
-      await granted(world, tenantId, [{ role: 'read', db: mongoDatabaseName(canaryId(world.cell)) }]);
-      // Not every server gives rights to a connection that is open: the probe logs in anew.
-      await world.dependencies.warmClients.close();
-    },
-    mend: () => Promise.resolve(),
-    needs: [FIND],
-    says: "MongoDB let one tenant reach another (tenant reads the other's transcripts)",
-  },
-];
-
 const IN_REDIS: readonly Way[] = [
   {
     way: 'the canary may use all keys',
@@ -191,7 +150,7 @@ describe('a store that lets another tenant through', () => {
   });
   afterAll(() => world.close());
 
-  it.each([...IN_POSTGRES, ...IN_MONGO, ...IN_REDIS])('$way: no tenant, and one after it was mended', (way) =>
+  it.each([...IN_POSTGRES, ...IN_REDIS])('$way: no tenant, and one after it was mended', (way) =>
     expectNoticed(world, holds, way),
   );
 });
@@ -226,25 +185,10 @@ describe('a store that lets another tenant through, in a batch', () => {
 
   it.each([
     ...IN_POSTGRES.filter(({ says }) => /read conversations|of messages/.test(says)),
-    ...IN_MONGO.filter(({ says }) => /reads/.test(says)),
     ...IN_REDIS.filter(({ says }) => /\((other reads|tenant reads)/.test(says)),
-  ])('$way: no tenant of the chunk, and all of them after it was mended', async (way) => {
-    if (await isLetThroughAnyway(world, way)) return;
-    const operationId = await askForBatch(world, 3);
-    const hold = holds.at('before batchVerify');
-    const { handle } = await startBatch(world, operationId);
-    await hold.reached;
-    const tenants = await tenantsOf(world, operationId);
-    await way.open(world, tenants[1] as TenantId);
-    hold.release();
-    await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'BATCH_INCOMPLETE' } });
-    await expectCondemned(world, operationId, '1-3', tenants);
-
-    await way.mend(world, tenants[1] as TenantId);
-    expect(await (await startBatch(world, operationId, 2)).handle.result()).toEqual({ status: 'succeeded' });
-    for (const tenantId of tenants)
-      expect(await world.catalogue.tenants.find(tenantId)).toMatchObject({ state: 'active' });
-  });
+  ])('$way: no tenant of the chunk, and all of them after it was mended', (way) =>
+    expectNoticedInABatch(world, holds, way),
+  );
 
   it('is found in every chunk, when it is the whole cell that is open', async () => {
     const operationId = await askForBatch(world, 4);
@@ -290,26 +234,10 @@ describe("what a batch's look into the stores' catalogues finds, nobody being pr
   const holds = createHolds();
   beforeAll(async () => {
     world = await createWorld();
-    const { activities } = world;
-    await world.startWorker({
-      activities: { ...activities, batchVerify: (asked) => activities.batchVerify({ ...asked, sample: 0 }) },
-      interceptors: holds.stepIn.interceptors,
-    });
+    await startLookingWorker(world, holds);
   });
   afterAll(() => world.close());
 
-  const after = async (change: Change) => {
-    const operationId = await askForBatch(world, 3);
-    const hold = holds.at('before batchVerify');
-    const { handle } = await startBatch(world, operationId);
-    await hold.reached;
-    const tenants = await tenantsOf(world, operationId);
-    await change(world, tenants[1] as TenantId);
-    hold.release();
-    return { operationId, tenants, handle };
-  };
-
-  // What is changed of one tenant goes with it; what is the cell's is mended.
   it.each<{ what: string; change: Change; mend?: Change }>([
     { what: 'a Redis user that may use all keys', change: acl(theTenant, '~*') },
     { what: 'a Redis user that may change all keys', change: acl(theTenant, '%W~*') },
@@ -319,64 +247,21 @@ describe("what a batch's look into the stores' catalogues finds, nobody being pr
     },
     { what: 'a Redis user that may list keys', change: acl(theTenant, '+keys') },
     {
-      what: 'a MongoDB role that may do more than declared',
-      change: (world, tenantId) =>
-        widened(world, tenantId, ['find', 'insert', 'update', 'remove', 'dropCollection']),
-    },
-    {
-      what: 'a MongoDB user with another role beside its own',
-      change: (world, tenantId) =>
-        granted(world, tenantId, [{ role: 'read', db: mongoDatabaseName(tenantId) }]),
-    },
-    {
       what: 'a table whose row-level security is not forced',
       change: asOwner('ALTER TABLE app.messages NO FORCE ROW LEVEL SECURITY'),
       mend: asOwner('ALTER TABLE app.messages FORCE ROW LEVEL SECURITY'),
     },
     { what: 'a policy that lets all rows through', change: ALL_ROWS.open, mend: ALL_ROWS.mend },
-  ])('$what is a breach', async ({ change, mend }) => {
-    const { operationId, tenants, handle } = await after(change);
-    try {
-      await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'BATCH_INCOMPLETE' } });
-    } finally {
-      await mend?.(world, tenants[1] as TenantId);
-    }
-    await expectCondemned(world, operationId, '1-3', tenants);
-  });
+  ])('$what is a breach', ({ change, mend }) => expectBreach(world, holds, change, mend));
 
-  it.each<[string, Change]>([
-    [
-      'a gate that is not open',
-      (world, tenantId) =>
-        asOwner(
-          `SET ROLE ${ROLES.owner}; ALTER TABLE tenantry.gate NO FORCE ROW LEVEL SECURITY;
-           UPDATE tenantry.gate SET mode = 'blocked' WHERE tenant_id = '${tenantId}';
-           ALTER TABLE tenantry.gate FORCE ROW LEVEL SECURITY`,
-        )(world),
-    ],
-    [
-      'a collection that is gone',
-      async (world, tenantId) => {
-        const { mongo } = await world.dependencies.cells.get(world.cell);
-        await mongo.db(mongoDatabaseName(tenantId)).collection('events').drop();
-      },
-    ],
-    [
-      'a MongoDB role that may do less than declared',
-      (world, tenantId) => widened(world, tenantId, ['find']),
-    ],
-  ])('%s fails that tenant alone', async (_what, change) => {
-    const { operationId, tenants, handle } = await after(change);
-    await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'BATCH_INCOMPLETE' } });
-    const items = await world.catalogue.operations.batchItems(operationId);
-    expect(items.map(({ status, error }) => [status, error?.code])).toEqual([
-      ['succeeded', undefined],
-      ['failed', 'VERIFICATION_FAILED'],
-      ['succeeded', undefined],
-    ]);
-    await expectNothingLeft(world, tenants[1] as TenantId);
-    expect(await stepOf(world, operationId, 'verify 1-3')).toMatchObject({ attempts: 1 });
-  });
+  it('a gate that is not open fails that tenant alone', () =>
+    expectFailureOfOne(world, holds, (_, tenantId) =>
+      asOwner(
+        `SET ROLE ${ROLES.owner}; ALTER TABLE tenantry.gate NO FORCE ROW LEVEL SECURITY;
+         UPDATE tenantry.gate SET mode = 'blocked' WHERE tenant_id = '${tenantId}';
+         ALTER TABLE tenantry.gate FORCE ROW LEVEL SECURITY`,
+      )(world),
+    ));
 
   it('a Redis user that is gone is waited for, as Redis is told its users again when it was away', async () => {
     const operationId = await askForBatch(world, 3);
@@ -390,124 +275,16 @@ describe("what a batch's look into the stores' catalogues finds, nobody being pr
     await redis.acl('DELUSER', user);
     const again = holds.at('after batchVerify');
     hold.release();
-    await failedOnce(world, operationId, 'verify 1-3', 'VERIFICATION_FAILED');
+    await until('it was looked for in vain', async () => {
+      const step = await stepOf(world, operationId, 'verify 1-3');
+      return step?.lastError?.code === 'VERIFICATION_FAILED';
+    });
     await redis.acl('SETUSER', user, ...(before?.split(' ').slice(2) ?? []));
     await again.reached;
     again.release();
     expect(await handle.result()).toEqual({ status: 'succeeded' });
   });
 });
-
-async function expectNoticed(world: World, holds: ReturnType<typeof createHolds>, way: Way): Promise<void> {
-  if (await isLetThroughAnyway(world, way)) return;
-  const asked = await world.ask();
-  const hold = holds.at('after begin verify');
-  const { handle } = await startProvision(world, asked);
-  await hold.reached;
-  await way.open(world, asked.tenantId);
-  hold.release();
-  try {
-    await expect(handle.result()).rejects.toMatchObject({
-      cause: {
-        type: 'ISOLATION_BREACH',
-        nonRetryable: true,
-        message: expect.stringContaining(way.says) as string,
-      },
-    });
-    expect(await stepOf(world, asked.operationId, 'verify')).toMatchObject({
-      status: 'failed',
-      attempts: 1,
-      lastError: { code: 'ISOLATION_BREACH', message: `A probe found that ${way.says}.` },
-    });
-    await expectUndone(world, asked, { status: 'failed', code: 'ISOLATION_BREACH' });
-  } finally {
-    await way.mend(world, asked.tenantId);
-  }
-  const { handle: retried } = await startProvision(world, { ...asked, attempt: 2 });
-  expect(await retried.result()).toEqual({ status: 'succeeded' });
-  await expectActive(world, asked);
-  await expectCanary(world);
-}
-
-/** Nothing of the chunk is left or active, each of its tenants says why, and it was tried once. */
-async function expectCondemned(
-  world: World,
-  operationId: OperationId,
-  chunk: string,
-  tenants: readonly TenantId[],
-): Promise<void> {
-  const breach = {
-    code: 'ISOLATION_BREACH',
-    message: expect.stringMatching(
-      /^A probe found that \w+ let one tenant reach another \(.+\)\.$/,
-    ) as string,
-  };
-  expect(await stepOf(world, operationId, `verify ${chunk}`)).toMatchObject({
-    status: 'failed',
-    attempts: 1,
-    lastError: breach,
-  });
-  const items = await world.catalogue.operations.batchItems(operationId);
-  for (const tenantId of tenants) {
-    expect(items.find((item) => item.tenantId === tenantId)).toMatchObject({
-      status: 'failed',
-      error: breach,
-    });
-    expect(await world.catalogue.tenants.find(tenantId)).toMatchObject({ state: 'failed' });
-    await expectNothingLeft(world, tenantId);
-  }
-  expect(await world.catalogue.operations.find(operationId)).toMatchObject({ status: 'failed', residue: [] });
-}
-
-/** A server that lets it through on any day has nothing to notice. Said aloud, so that nobody takes it for tried. */
-async function isLetThroughAnyway(world: World, { way, needs = [] }: Way): Promise<boolean> {
-  const { trial } = (await world.dependencies.cells.get(world.cell)).cell;
-  const holes = needs.filter((name) => trial?.refused.includes(name) !== true);
-  if (holes.length === 0) return false;
-  process.stderr.write(`not tried: ${way}; MongoDB does not refuse to ${holes.join(', ')}\n`);
-  return true;
-}
-
-async function stepOf(world: World, operationId: OperationId, name: string) {
-  return (await world.catalogue.operations.steps(operationId)).find((step) => step.name === name);
-}
-
-const failedOnce = (world: World, operationId: OperationId, name: string, code: string) =>
-  until(`${name} has failed with ${code}`, async () => {
-    const step = await stepOf(world, operationId, name);
-    return step?.lastError?.code === code;
-  });
-
-async function askForBatch(world: World, count: number): Promise<OperationId> {
-  const tenants = Array.from({ length: count }, () => ({
-    slug: `b-${randomUUID().slice(0, 13)}`,
-    name: 'Acme',
-    plan: 'team',
-  }));
-  const intake = await world.catalogue.requests.intake({ kind: 'provision-batch', body: { tenants } });
-  return intake.operationId;
-}
-
-async function startBatch(world: World, operationId: OperationId, attempt = 1, chunkSize = 10) {
-  const input: ProvisionBatchInput = { operationId, attempt, patience: SHORT, chunkSize };
-  const startWorkflowOperation = new WithStartWorkflowOperation(PROVISION_BATCH, {
-    workflowId: batchWorkflowId(operationId),
-    taskQueue: world.taskQueue,
-    args: [input],
-    workflowIdConflictPolicy: 'USE_EXISTING',
-  });
-  await world.temporal.workflow.executeUpdateWithStart(ADMIT, {
-    startWorkflowOperation,
-    args: [{ operationId }],
-    updateId: `${operationId}/${attempt}`,
-  });
-  return { handle: await startWorkflowOperation.workflowHandle() };
-}
-
-async function tenantsOf(world: World, operationId: OperationId): Promise<TenantId[]> {
-  const items = await world.catalogue.operations.batchItems(operationId);
-  return items.flatMap(({ tenantId }) => (tenantId === null ? [] : [tenantId]));
-}
 
 function asOwner(statement: string): (world: World) => Promise<void> {
   return (world) => statementAt(world.url('cell', 'owner'), statement);
@@ -548,57 +325,4 @@ async function redisUsersAnew(world: World): Promise<void> {
   const { catalogue, secrets, cells } = world.dependencies;
   const { redis } = await cells.get(world.cell);
   await reconcileNamespaces(catalogue, secrets, redis, world.cell);
-}
-
-/** An action in the tenant's database, by a role that the canary's user is given beside its own. */
-function canaryMay(action: 'read' | 'insert' | 'update' | 'remove'): Pick<Way, 'open' | 'mend'> {
-  const roleOf = (tenantId: TenantId): string => `breach-${tenantId}`;
-  return {
-    async open(world, tenantId) {
-      const { mongo } = await world.dependencies.cells.get(world.cell);
-      const resource = { db: mongoDatabaseName(tenantId), collection: '' };
-      const role = roleOf(tenantId);
-      // Rights in several databases are for roles of `admin`.
-      await mongo.db('admin').command({
-        createRole: role,
-        privileges: [{ resource, actions: [action === 'read' ? 'find' : action] }],
-        roles: [],
-      });
-      await granted(world, canaryId(world.cell), [{ role, db: 'admin' }]);
-      await canaryLogsInAnew(world);
-    },
-    async mend(world, tenantId) {
-      const { mongo } = await world.dependencies.cells.get(world.cell);
-      await mongo.db('admin').command({ dropRole: roleOf(tenantId) });
-      await canaryLogsInAnew(world);
-    },
-  };
-}
-
-/** Not every server gives rights to a connection that is open, or takes them from it. */
-async function canaryLogsInAnew(world: World): Promise<void> {
-  const { canary: connected } = await world.dependencies.cells.get(world.cell);
-  await connected?.mongo.close();
-  await connected?.mongo.connect();
-}
-
-async function granted(
-  world: World,
-  tenantId: TenantId,
-  roles: readonly { role: string; db: string }[],
-): Promise<void> {
-  const { mongo } = await world.dependencies.cells.get(world.cell);
-  await mongo
-    .db(mongoDatabaseName(tenantId))
-    .command({ grantRolesToUser: mongoUserName(tenantId), roles: [...roles] });
-}
-
-async function widened(world: World, tenantId: TenantId, actions: readonly string[]): Promise<void> {
-  const { mongo } = await world.dependencies.cells.get(world.cell);
-  const db = mongoDatabaseName(tenantId);
-  const privileges = Object.keys(world.manifest.mongo.collections).map((collection) => ({
-    resource: { db, collection },
-    actions: [...actions],
-  }));
-  await mongo.db(db).command({ updateRole: MONGO_ROLE, privileges });
 }

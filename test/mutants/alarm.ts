@@ -2,6 +2,7 @@
 import type { Mutant } from './mutant.js';
 
 const BREACH = ['test/faults/breach.test.ts'];
+const MONGO_BREACH = ['test/faults/mongo-breach.test.ts'];
 const AT_WORK = ['test/isolation-probe/isolation-probe.test.ts'];
 
 export const ALARM_MUTANTS: readonly Mutant[] = [
@@ -75,7 +76,7 @@ export const ALARM_MUTANTS: readonly Mutant[] = [
     file: 'tenancy/mongo/probe.ts',
     find: "throw new TenantryError('ISOLATION_BREACH', { store: 'MongoDB', probe: name });",
     replace: 'return `code ${REFUSED}`;',
-    tests: BREACH,
+    tests: MONGO_BREACH,
     named: 'lets another tenant through the canary may read the tenant',
   },
   {
@@ -91,8 +92,8 @@ export const ALARM_MUTANTS: readonly Mutant[] = [
     file: 'tenancy/mongo/tenant-database.ts',
     find: 'if (inherited.length > 0 || [...has].some((grant) => !due.has(grant)))',
     replace: 'if (inherited.length > 0)',
-    tests: BREACH,
-    named: "what a batch's look into the stores",
+    tests: MONGO_BREACH,
+    named: "what a batch's look into MongoDB",
   },
   {
     name: 'probe: Redis, what the server lets through counts as refused',
