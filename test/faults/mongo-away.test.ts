@@ -1,4 +1,4 @@
-/** MongoDB is killed, stands still, or is not there yet. For the other servers see `stores-away`, `stores-slow`, `preparing`. */
+/** MongoDB is killed, stands still, or is not there yet. For the other servers see `stores-away` and `stores-slow`. */
 import { MongoClient } from 'mongodb';
 import { expectCanary } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';

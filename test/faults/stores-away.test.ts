@@ -1,35 +1,48 @@
 /**
  * Each server is killed while runs stand at every step that needs it, and started again. The runs wait, say why, and
- * come to the end that they would have come to. MongoDB alone: `mongo-away`.
+ * come to the end that they would have come to. And each is away when a worker process starts, which prepares the cells.
+ * MongoDB alone: `mongo-away`.
  */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { redisMarkerKey, redisUserName } from '../../domain/names.js';
 import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
 import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
-import { expectCanary, expectNeverWas } from '../support/expect.js';
+import { startCrashingWorker } from '../support/crash.js';
+import { expectActive, expectCanary, expectNeverWas } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
+import { startProvision } from '../support/provision.js';
 import { type Ending, expectEnds, expectWhole, finishedRun, letGoOn, runTo } from '../support/runs.js';
 import { type OwnServers, SERVERS, type ServerName, startOwnServers } from '../support/servers.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
-import { expectResidueTakenUp, expectWaitedFor, PATIENCE } from './support/store-away.js';
+import {
+  expectAdmittedWhenThere,
+  expectResidueTakenUp,
+  expectWaitedFor,
+  PATIENCE,
+} from './support/store-away.js';
+
+let own: OwnServers<ServerName>;
+beforeAll(async () => {
+  own = await startOwnServers(SERVERS);
+});
+afterAll(() => own.close());
+afterEach(async () => {
+  // Also after a failure, whose reason must not be hidden by those of the tests that follow.
+  await Promise.all(Object.values(own.servers).map((server) => server.start()));
+});
 
 describe('a server that is killed and comes back', () => {
-  let own: OwnServers<ServerName>;
   let world: World;
   const holds = createHolds();
   beforeAll(async () => {
-    own = await startOwnServers(SERVERS);
     world = await createWorld(own.world);
     await world.startWorker(holds.stepIn);
-  });
-  afterEach(async () => {
-    // Also after a failure, whose reason must not be hidden by those of the tests that follow.
-    await Promise.all(Object.values(own.servers).map((server) => server.start()));
   });
   afterAll(async () => {
     await expectCanary(world);
     await world.close();
-    await own.close();
   });
 
   it.each([
@@ -160,3 +173,63 @@ describe('a server that is killed and comes back', () => {
   const at = (point: string, ending?: Ending, patience = PATIENCE) =>
     runTo({ world, holds, patience }, point, ending);
 });
+
+describe('a worker process that starts while servers are away', () => {
+  let world: World;
+  beforeEach(async () => {
+    world = await createWorld({ ...own.world, prepare: false });
+  });
+  afterEach(() => world.close());
+
+  it.each(['cell', 'redis'] as const)('%s: tenants are admitted when it is there', (server) =>
+    expectAdmittedWhenThere(world, own.servers[server]),
+  );
+
+  it('the catalogue: it waits for it', async () => {
+    await own.servers.control.kill();
+    const worker = startCrashingWorker(world, {});
+    try {
+      await worker.polling;
+      await own.servers.control.start();
+      const asked = await until('the request is taken', () => world.ask().catch(() => undefined));
+      await until('the cell is prepared', async () => {
+        const cell = await world.catalogue.cells.find(world.cell);
+        return cell?.preparedAt;
+      });
+      const { handle } = await startProvision(world, asked);
+      expect(await handle.result()).toEqual({ status: 'succeeded' });
+      await expectActive(world, asked);
+    } finally {
+      worker.end();
+      await worker.killed;
+    }
+  });
+
+  it('Temporal: it says so and ends, for whatever watches over it to start it again', async () => {
+    await own.servers.temporal.kill();
+    try {
+      const { code, said } = await runToItsEnd(world);
+      expect(code).toBe(1);
+      expect(said).toMatch(/connect|Temporal/i);
+    } finally {
+      await own.servers.temporal.start();
+    }
+  });
+});
+
+function runToItsEnd(world: World): Promise<{ code: number | null; said: string }> {
+  const program = join(__dirname, '..', '..', 'dist', 'worker', 'main.js');
+  const child = spawn(process.execPath, [program], {
+    env: { ...process.env, ...world.env, TENANTRY_TEMPORAL_CONNECT_MS: '500' },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let said = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (text: Buffer) => {
+      said += text.toString();
+    });
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ code, said }));
+  });
+}
