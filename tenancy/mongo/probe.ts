@@ -3,7 +3,7 @@
  * collection; as another tenant's user both reading and writing there must be refused by the server, and so must the
  * tenant in the other's database.
  */
-import { type MongoClient, MongoServerError } from 'mongodb';
+import { type Collection, type MongoClient, MongoServerError } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import type { Manifest } from '../../domain/manifest.js';
@@ -43,17 +43,28 @@ export async function probeMongo(
   const collections = Object.keys(manifest.mongo.collections);
   const own = tenant.client.db(mongoDatabaseName(tenant.tenantId));
   const id = `tenantry-probe-${tenant.tenantId}`;
-  for (const name of collections) {
-    const collection = own.collection<{ _id: string }>(name);
-    const document = probeDocument(manifest, name, id);
-    // Replaced, not inserted: an attempt that died here left it behind.
-    await collection.replaceOne({ _id: id }, document, { upsert: true });
-    if ((await collection.findOne({ _id: id })) === null)
-      throw new TenantryError('VERIFICATION_FAILED', { store: 'MongoDB', detail: `no document in ${name}` });
-  }
+  for (const name of collections)
+    await writeAndRead(own.collection(name), probeDocument(manifest, name, id) as { _id: string });
   const refused = other === undefined ? undefined : await probeCrossing(manifest, tenant, other, id);
   for (const name of collections) await own.collection<{ _id: string }>(name).deleteOne({ _id: id });
   return { wroteAndRead: collections, refused };
+}
+
+/** Another attempt at the same may remove the document in between, for it is its own as well. */
+const TRIES = 3;
+
+async function writeAndRead(
+  collection: Collection<{ _id: string }>,
+  document: { readonly _id: string },
+): Promise<void> {
+  const { _id } = document;
+  for (let i = 0; i < TRIES; i++) {
+    // Replaced, not inserted: an attempt that died here left it behind.
+    await collection.replaceOne({ _id }, document, { upsert: true });
+    if ((await collection.findOne({ _id })) !== null) return;
+  }
+  const detail = `no document in ${collection.collectionName}`;
+  throw new TenantryError('VERIFICATION_FAILED', { store: 'MongoDB', detail });
 }
 
 async function probeCrossing(

@@ -1,9 +1,11 @@
 /** The same thing asked for, or done, twice at once. */
+import { Collection } from 'mongodb';
 import { openCatalogue } from '../../catalogue/index.js';
 import { newOperationId } from '../../domain/ids.js';
 import { createLogger } from '../../domain/log.js';
 import { redisMarkerKey } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
+import { probeMongo } from '../../tenancy/mongo/probe.js';
 import { compose } from '../../worker/compose.js';
 import { expectActive, expectCanary, expectNothingLeft, expectUndone } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
@@ -152,6 +154,27 @@ describe('the same activity twice at once', () => {
       await expectActive(world, asked);
     },
   );
+
+  it('verifies, though the other removes meanwhile what it has written to read it', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const { mongo: client } = await world.dependencies.cells.get(world.cell);
+    const probe = () => probeMongo(world.manifest, { tenantId: asked.tenantId, client }, undefined);
+    const { replaceOne } = Collection.prototype;
+    const overtaken = jest.spyOn(Collection.prototype, 'replaceOne').mockImplementationOnce(async function (
+      this: Collection,
+      ...written
+    ) {
+      const result = await replaceOne.apply(this, written);
+      await probe();
+      return result;
+    });
+    try {
+      expect(await probe()).toMatchObject({ wroteAndRead: Object.keys(world.manifest.mongo.collections) });
+    } finally {
+      overtaken.mockRestore();
+    }
+  });
 
   it('activates once, and neither is told that it came too late', async () => {
     const { asked, fence } = await askAndAdmit(world);
