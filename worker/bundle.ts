@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
+import { type BundleOptions, bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
 import { version as SDK_VERSION } from '@temporalio/workflow/package.json';
 
 /** Beside the compiled code, made by `npm run build`. */
@@ -19,15 +19,22 @@ export async function ensureBundle(path = BUNDLE_PATH): Promise<void> {
 }
 
 export async function buildBundle(path: string): Promise<void> {
-  const { code } = await bundleWorkflowCode({
-    workflowsPath: require.resolve('../workflows/index'),
-    logger: new DefaultLogger('WARN'),
-  });
+  const { code } = await bundleWorkflowCode(bundling(require.resolve('../workflows/index')));
   await mkdir(dirname(path), { recursive: true });
   // Renamed into place: a worker never reads half a bundle.
   await writeFile(`${path}.${process.pid}`, code);
   await rename(`${path}.${process.pid}`, path);
 }
+
+/**
+ * How workflows are bundled. Their modules hold no state, so they are evaluated once for each thread and shared by its
+ * runs, frozen; the SDK would evaluate them anew for each run.
+ */
+export const bundling = (workflowsPath: string): BundleOptions => ({
+  workflowsPath,
+  preloadModules: [workflowsPath],
+  logger: new DefaultLogger('WARN'),
+});
 
 /** @throws Error when the bundle was not built */
 export function findBundle(path = BUNDLE_PATH): { codePath: string } {
@@ -35,9 +42,9 @@ export function findBundle(path = BUNDLE_PATH): { codePath: string } {
   return { codePath: path };
 }
 
-/** Of what goes into the bundle: our own workflows and vocabulary, and the SDK. */
+/** Of what goes into the bundle: our own workflows and vocabulary, how they are bundled, and the SDK. */
 function sourceHash(): string {
-  const hash = createHash('sha256').update(SDK_VERSION);
+  const hash = createHash('sha256').update(SDK_VERSION).update(readFileSync(__filename));
   for (const room of ['workflows', 'domain']) {
     const folder = join(__dirname, '..', room);
     for (const file of readdirSync(folder).toSorted()) {

@@ -1,14 +1,12 @@
-/** The no-op workflow's worker, in a process of its own as the real one is, with the same slots. */
+/** The no-op workflow's worker, in a process of its own, bundled and tuned as the real one is. */
 import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import { bundling } from '../../worker/bundle.js';
 import { workerTuning } from '../../worker/worker.js';
 import { noopActivities } from './activities.js';
 
 async function main(address: string, taskQueue: string): Promise<void> {
   Runtime.install({ logger: new DefaultLogger('WARN') });
-  const workflowBundle = await bundleWorkflowCode({
-    workflowsPath: require.resolve('./workflow'),
-    logger: new DefaultLogger('WARN'),
-  });
+  const workflowBundle = await bundleWorkflowCode(bundling(require.resolve('./workflow')));
   const worker = await Worker.create({
     connection: await NativeConnection.connect({ address }),
     taskQueue,
