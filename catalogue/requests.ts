@@ -16,6 +16,11 @@ export interface Intake {
   /** The validated body; its canonical form is what two requests are compared by. */
   readonly body: unknown;
   readonly idempotencyKey?: string | undefined;
+  /**
+   * Refused at once where a tenant has it. Without a key only: with one the first answer comes first. Admission refuses
+   * a taken slug in either case.
+   */
+  readonly slug?: string | undefined;
 }
 
 export interface IntakeResult {
@@ -36,8 +41,8 @@ interface RequestRow {
 
 export function requestRepository(pool: Pool) {
   return {
-    /** @throws TenantryError IDEMPOTENCY_KEY_REUSED when the key came with another body before. */
-    async intake({ kind, body, idempotencyKey }: Intake): Promise<IntakeResult> {
+    /** @throws TenantryError SLUG_TAKEN; IDEMPOTENCY_KEY_REUSED when the key came with another body before. */
+    async intake({ kind, body, idempotencyKey, slug }: Intake): Promise<IntakeResult> {
       const operationId = newOperationId();
       const tenantId = kind === 'provision' ? newTenantId() : undefined;
       const bodyHash = sha256(canonicalJson({ kind, body }));
@@ -45,10 +50,13 @@ export function requestRepository(pool: Pool) {
       const inserted = await pool.query({
         name: 'request-intake',
         text: `INSERT INTO request (operation_id, kind, tenant_id, body, idempotency_key, body_hash)
-               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (idempotency_key) DO NOTHING`,
-        values: [operationId, kind, tenantId ?? null, JSON.stringify(body), key, bodyHash],
+               SELECT $1::uuid, $2::text, $3::uuid, $4::jsonb, $5::bytea, $6::bytea
+                WHERE $5 IS NOT NULL OR NOT EXISTS (SELECT FROM tenant WHERE slug = $7::text)
+               ON CONFLICT (idempotency_key) DO NOTHING`,
+        values: [operationId, kind, tenantId ?? null, JSON.stringify(body), key, bodyHash, slug ?? null],
       });
       if (inserted.rowCount === 1) return { operationId, tenantId, answered: undefined };
+      if (key === null) throw new TenantryError('SLUG_TAKEN', {}, { field: 'slug' });
       return earlier(pool, key, bodyHash);
     },
 

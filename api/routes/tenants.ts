@@ -76,11 +76,8 @@ export function tenantRoutes(deps: ApiDeps): Route[] {
     async handle(call) {
       const key = readKey(call);
       checkTenant(call.body, manifest, '');
-      // With a key the first answer comes first; admission refuses a taken slug in either case.
-      if (key === undefined && (await catalogue.tenants.slugTaken(call.body.slug)))
-        throw new TenantryError('SLUG_TAKEN', {}, { field: 'slug' });
       return begin(deps, call, {
-        intake: { kind: 'provision', body: call.body, idempotencyKey: key },
+        intake: { kind: 'provision', body: call.body, idempotencyKey: key, slug: call.body.slug },
         start: ({ operationId, tenantId }) => {
           if (tenantId === undefined) throw new TypeError('a provisioning without a tenant id');
           return provisionStart(tenantId, operationId, 1);

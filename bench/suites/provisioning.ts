@@ -99,7 +99,11 @@ interface Phases {
 async function ask({ dependencies }: Stage): Promise<Phases['names']> {
   const slug = `b-${randomUUID()}`;
   const body = { slug, name: 'Benchmark', plan: 'team' };
-  const { operationId, tenantId } = await dependencies.catalogue.requests.intake({ kind: 'provision', body });
+  const { operationId, tenantId } = await dependencies.catalogue.requests.intake({
+    kind: 'provision',
+    body,
+    slug,
+  });
   if (tenantId === undefined) throw new Error('no tenant id');
   return { tenantId, operationId, slug };
 }
