@@ -58,6 +58,7 @@ export async function startTemporal(o: TemporalOptions): Promise<TemporalServer>
     answers: async (port) => {
       await accepts('127.0.0.1', port);
       await askVersion(`127.0.0.1:${port}`);
+      await findBy(Object.keys(o.searchAttributes), `127.0.0.1:${port}`);
     },
   });
   const started = startedServer(server, { name: 'Temporal', url: `127.0.0.1:${server.port}`, found });
@@ -74,6 +75,8 @@ const dynamicConfig = {
   'history.visibilityProcessorMaxPollRPS': 100,
   'matching.numTaskqueueReadPartitions': 1,
   'matching.numTaskqueueWritePartitions': 1,
+  // The dev server would ask its database at each use which search attributes there are, for those who try out new ones.
+  'system.forceSearchAttributesCacheRefreshOnRead': false,
 };
 
 const pragmas = ['journal_mode=WAL', 'synchronous=NORMAL'];
@@ -135,6 +138,19 @@ async function askVersion(address: string): Promise<string> {
       connection.workflowService.describeNamespace({ namespace: 'default' }),
     );
     return info.serverVersion ?? 'of an unknown version';
+  } finally {
+    await connection.close();
+  }
+}
+
+/** New search attributes are refused for up to two seconds, until the server has looked again which there are. */
+async function findBy(searchAttributes: readonly string[], address: string): Promise<void> {
+  const connection = await Connection.connect({ address, connectTimeout: 2_000 });
+  try {
+    const query = searchAttributes.map((name) => `${name} = 'none'`).join(' AND ');
+    await connection.withDeadline(Date.now() + 5_000, () =>
+      connection.workflowService.countWorkflowExecutions({ namespace: 'default', query }),
+    );
   } finally {
     await connection.close();
   }

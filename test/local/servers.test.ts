@@ -1,6 +1,7 @@
 // Each real server: found, started, killed in the middle, started again on its data.
 
 import { Connection, Client as TemporalClient } from '@temporalio/client';
+import { defineSearchAttributeKey } from '@temporalio/common';
 import { Redis } from 'ioredis';
 import { Client } from 'pg';
 import { isAlive, identityOf } from '../../local/identity.js';
@@ -140,6 +141,22 @@ describe('Temporal', () => {
       client.connection.operatorService.listSearchAttributes({ namespace: 'default' }),
     );
     expect(Object.keys(customAttributes ?? {})).toContain('TenantId');
+  });
+
+  it('takes a run with its search attributes as soon as it is started', async () => {
+    const { server } = await started((here) =>
+      startTemporal({ dataDir: here.folder, report, env, persistent: false, ui: false, searchAttributes }),
+    );
+    const tenant = { key: defineSearchAttributeKey('TenantId', 'KEYWORD'), value: 'somebody' };
+    const { searchAttributes: found } = await temporal(server.url, async (client) => {
+      const handle = await client.workflow.start('nobody-runs-this', {
+        workflowId: 'found',
+        taskQueue: 'none',
+        typedSearchAttributes: [tenant],
+      });
+      return handle.describe();
+    });
+    expect(found).toMatchObject({ TenantId: ['somebody'] });
   });
 });
 
