@@ -20,7 +20,7 @@ export async function until<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   signal.throwIfAborted();
-  // The client adds a listener with each call, and a long poll is a new call with each event of the run.
+  // The client adds a listener with each call, and asks anew whenever a long poll comes back empty.
   setMaxListeners(0, signal);
   let giveUp = (): void => undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
