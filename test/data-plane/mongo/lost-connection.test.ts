@@ -9,40 +9,82 @@ import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
 import { contextOf, createTenants } from './support/tenants.js';
 
-it('a statement that meets a connection which is just breaking ends, and its tenant goes on', async () => {
+const AGAIN = { $set: { text: 'again' } };
+
+async function openTenant() {
   const link = await openLink(testStack().mongoUrl);
   const tenants = createTenants(link.url);
   const [id] = (await tenants.make(1)) as [TenantId];
   const pool = tenants.open({ poolSizePerClient: 1, serverSelectionMs: 1_000, socketTimeoutMs: 1_000 });
   const transcripts = pool.forTenant(contextOf(id)).collection('transcripts');
   await transcripts.findOne({});
+  const close = async (): Promise<void> => {
+    await tenants.close();
+    await link.close();
+  };
+  return { link, pool, transcripts, close };
+}
+
+/** Cuts the driver's connections and begins statements at the very moments at which one of its sockets breaks. */
+async function askWhileBreaking<T>(
+  { link }: Awaited<ReturnType<typeof openTenant>>,
+  ask: () => Promise<T>[],
+): Promise<Promise<T>[]> {
   const { destroy } = Socket.prototype;
   const through = Number(new URL(link.url).port);
-  const asked: Promise<unknown>[] = [];
-  let meets = true;
-  // At the very moment at which one of the driver's sockets breaks.
+  const asked: Promise<T>[] = [];
   Socket.prototype.destroy = function (this: Socket, ...args: [Error?]) {
     const destroyed = destroy.apply(this, args);
-    if (meets && this.remotePort === through && asked.length < 8)
-      asked.push(
-        transcripts.findOne({}).catch((error: { code: string }) => error.code),
-        transcripts
-          .updateMany({}, { $set: { text: 'again' } })
-          .catch((error: { code: string }) => error.code),
-      );
+    if (this.remotePort === through && asked.length < 8) asked.push(...ask());
     return destroyed;
   };
   try {
     link.cut();
     await until('connections have broken', () => asked.length >= 4);
-    meets = false;
+    return asked;
+  } finally {
+    Socket.prototype.destroy = destroy;
+  }
+}
+
+const codeOf = (error: { code: string }): string => error.code;
+
+it('a statement that meets a connection which is just breaking ends, and its tenant goes on', async () => {
+  const tenant = await openTenant();
+  const { pool, transcripts } = tenant;
+  try {
+    const asked = await askWhileBreaking<unknown>(tenant, () => [
+      transcripts.findOne({}).catch(codeOf),
+      transcripts.updateMany({}, AGAIN).catch(codeOf),
+    ]);
     const ends = await Promise.all(asked);
     expect(ends).toContain('STORE_UNAVAILABLE');
     expect(pool.stats().leases).toBe(0);
     expect(await transcripts.findOne({})).toBeNull();
   } finally {
-    Socket.prototype.destroy = destroy;
-    await tenants.close();
-    await link.close();
+    await tenant.close();
+  }
+});
+
+it('one that was aborted gives its client back as well, although the driver never comes back', async () => {
+  const tenant = await openTenant();
+  const { pool, transcripts } = tenant;
+  const leaving = new AbortController();
+  const { signal } = leaving;
+  try {
+    // Of writes the driver takes no signal.
+    const asked = await askWhileBreaking(tenant, () => [
+      transcripts.updateMany({}, AGAIN, { signal }).catch((error: unknown) => error),
+      transcripts.updateMany({}, AGAIN, { signal }).catch((error: unknown) => error),
+    ]);
+    const reason = new Error('left');
+    leaving.abort(reason);
+    expect(await Promise.all(asked)).toContain(reason);
+    // What is under way is still on its client, until the bound ends it: 1 s for a server, twice 1 s for its answer, 1 s.
+    expect(pool.stats().leases).toBeGreaterThan(0);
+    await until('no lease is left', () => pool.stats().leases === 0, 8_000);
+    expect(await transcripts.findOne({})).toBeNull();
+  } finally {
+    await tenant.close();
   }
 });
