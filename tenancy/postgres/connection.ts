@@ -6,16 +6,9 @@
 import pg from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import { SQLSTATE } from './context-sql.js';
-import { type Prepared, PreparedStatements } from './prepared.js';
-import {
-  type Parameter,
-  guardReading,
-  preparedGroup,
-  runBytes,
-  type Wire,
-  wireOf,
-  WireQuery,
-} from './wire.js';
+import { Group, type Out, Preparation, type Statement } from './group.js';
+import { PreparedStatements } from './prepared.js';
+import { guardReading, runBytes, type Wire, wireOf } from './wire.js';
 
 export interface ConnectionOptions {
   readonly url: string;
@@ -27,14 +20,8 @@ export interface ConnectionOptions {
   readonly connectTimeoutMs: number;
   /** Of one statement's rows, as they come from the server. */
   readonly maxResultBytes: number;
-}
-
-/** A statement of the product's, as it is sent. */
-export interface Statement {
-  readonly text: string;
-  readonly values?: readonly Parameter[] | undefined;
-  readonly rowMode?: 'array' | undefined;
-  readonly types?: pg.CustomTypesConfig | undefined;
+  /** What a session of our own gives a statement, in ms; 0 for none. */
+  readonly statementTimeoutMs: number;
 }
 
 /** A statement that goes ahead of the product's in the same group; its rows are not wanted. */
@@ -57,7 +44,8 @@ export class Connection {
   readonly #client: pg.Client;
   readonly #wire: Wire;
   readonly #sent: Group[] = [];
-  readonly #prepared: PreparedStatements | undefined;
+  #prepared: PreparedStatements | undefined;
+  #ownSession = false;
   readonly #maxResultBytes: number;
   /** Of the statements that go ahead, by text: prepared once for each connection. */
   readonly #constants = new Map<string, string>();
@@ -70,13 +58,14 @@ export class Connection {
     flush: () => this.#flush(),
   };
   #headSince = 0;
+  /** Called when a statement under way has ended. */
+  onRoom: (() => void) | undefined;
   #usable = true;
   #status = 'I';
 
   private constructor(client: pg.Client, options: ConnectionOptions) {
     this.#client = client;
     this.#wire = wireOf(client);
-    this.#prepared = options.prepare ? new PreparedStatements(options.preparedPerConnection) : undefined;
     this.#maxResultBytes = options.maxResultBytes;
     this.#closed = new Promise((resolve) => client.once('end', resolve));
     client.on('error', () => {
@@ -104,7 +93,7 @@ export class Connection {
     try {
       await client.connect();
       guardReading(connection.#wire, (error) => connection.#unreadable(error));
-      if (options.prepare) for (const text of constants) await connection.#prepareConstant(text);
+      if (options.prepare) await connection.#prepare(options, constants);
     } catch (error) {
       connection.destroy();
       throw new TenantryError('STORE_UNAVAILABLE', { store: 'PostgreSQL' }, { cause: error });
@@ -112,6 +101,13 @@ export class Connection {
     return connection;
   }
 
+  /**
+   * No pooler is in between, which would give the session to others and another one to us: what is set for the session
+   * stays, as its time-out for a statement does.
+   */
+  get ownSession(): boolean {
+    return this.#ownSession;
+  }
   get usable(): boolean {
     return this.#usable;
   }
@@ -148,11 +144,13 @@ export class Connection {
         const at = this.#sent.indexOf(group);
         if (at >= 0) this.#sent.splice(at, 1);
         this.#headSince = performance.now();
-        if (!error) return resolve(result);
-        this.#prepared?.failed(group.prepared, error);
-        // Left behind in the session by somebody else. In the statement itself it is that statement's own doing.
-        if (group.entering && isOurs(error, SQLSTATE.otherTenant)) this.destroy();
-        reject(this.#usable && !isFarewell(error) ? error : asLost(error));
+        if (error) {
+          this.#prepared?.failed(group.prepared, error);
+          // Left behind in the session by somebody else. In the statement itself it is that statement's own doing.
+          if (group.entering && isOurs(error, SQLSTATE.otherTenant)) this.destroy();
+          reject(this.#usable && !isFarewell(error) ? error : asLost(error));
+        } else resolve(result);
+        this.onRoom?.();
       });
       if (!this.#usable) return reject(asLost(new Error('it is closed')));
       if (this.#sent.length === 0) this.#headSince = performance.now();
@@ -220,8 +218,20 @@ export class Connection {
     this.destroy();
   }
 
-  async #prepareConstant(text: string): Promise<void> {
-    const name = `tenantry_${this.#constants.size}`;
+  /** What every statement rests on. Before the first one, since a pooler is known by what it answers. */
+  async #prepare(options: ConnectionOptions, constants: readonly string[]): Promise<void> {
+    const [{ rows }] = await Promise.all([
+      this.#client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid'),
+      ...constants.map((text, at) => this.#prepareConstant(text, `tenantry_${at}`)),
+    ]);
+    // A pooler gives each of its clients a number of its own to cancel by.
+    this.#ownSession = rows[0]?.pid === this.backend.processID;
+    if (this.#ownSession)
+      await this.#client.query(`SET statement_timeout = ${Math.ceil(options.statementTimeoutMs)}`);
+    this.#prepared = new PreparedStatements(options.preparedPerConnection);
+  }
+
+  async #prepareConstant(text: string, name: string): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       const preparation = new Preparation(name, text, (error) => (error ? reject(error) : resolve()));
       this.#client.query(preparation as unknown as pg.Submittable);
@@ -232,129 +242,6 @@ export class Connection {
 
 /** Of the steps that a caller keeps, such as the way into its tenant. */
 const encoded = new WeakMap<Ahead, Buffer>();
-
-/** Where groups go that are one buffer. What is written in another way comes after a flush. */
-interface Out {
-  push(whole: Buffer): void;
-  flush(): void;
-}
-
-/** What goes ahead, the product's statement if there is one, and Sync. */
-class Group extends WireQuery {
-  readonly #out: Out;
-  readonly #bytes: readonly Buffer[];
-  readonly #statement: Statement | undefined;
-  readonly #values: readonly Parameter[];
-  readonly #cache: PreparedStatements | undefined;
-  #bytesLeft: number;
-  #ahead: number;
-  prepared: Prepared | undefined;
-
-  constructor(
-    out: Out,
-    bytes: readonly Buffer[],
-    statement: Statement | undefined,
-    cache: PreparedStatements | undefined,
-    maxResultBytes: number,
-    callback: (error: Error | null | undefined, result: pg.QueryResult) => void,
-  ) {
-    const { text = '', rowMode, types } = statement ?? {};
-    // Of an object it makes a copy, property by property, which costs more than all else here.
-    super(
-      rowMode === undefined && types === undefined ? text : { text, rowMode, types },
-      undefined,
-      callback,
-    );
-    this.#out = out;
-    this.#bytes = bytes;
-    this.#statement = statement;
-    this.#values = statement?.values ?? [];
-    this.#cache = cache;
-    this.#bytesLeft = maxResultBytes;
-    this.#ahead = bytes.length;
-  }
-
-  /** What goes ahead is not done. */
-  get entering(): boolean {
-    return this.#ahead > 0;
-  }
-
-  override requiresPreparation(): boolean {
-    return true;
-  }
-
-  override prepare(wire: Wire): void {
-    const dropped = this.#cache?.takeDropped() ?? [];
-    if (dropped.length > 0) this.#out.flush();
-    // First: after an error in the group the server would not read it.
-    for (const name of dropped) wire.close({ type: 'S', name });
-    if (this.#statement !== undefined) this.prepared = this.#cache?.use(this.#statement.text);
-    if (this.prepared?.state === 'ready') {
-      this.#out.push(preparedGroup(this.#bytes, this.prepared.name, this.#values));
-      return;
-    }
-    this.#out.flush();
-    for (const bytes of this.#bytes) wire.stream.write(bytes);
-    if (this.#statement !== undefined) {
-      const { text } = this.#statement;
-      wire.parse({ text, name: this.prepared?.name ?? '' });
-      wire.bind({ portal: '', statement: this.prepared?.name ?? '', values: this.#values });
-      wire.describe({ type: 'P', name: '' });
-      wire.execute({ portal: '' });
-    }
-    wire.sync();
-  }
-
-  /** ParseComplete has come. What goes ahead may have had its own, without a name. */
-  parsed(): void {
-    if (this.#ahead === 0 && this.prepared !== undefined) this.prepared.state = 'ready';
-  }
-
-  /** What the caller's own `types` throw is this statement's failure, and nobody else's. */
-  override handleRowDescription(message: unknown): void {
-    try {
-      super.handleRowDescription(message);
-    } catch (error) {
-      this._canceledDueToError = error;
-    }
-  }
-
-  override handleDataRow(message: { readonly length: number }): void {
-    if (this.#ahead > 0) return;
-    this.#bytesLeft -= message.length;
-    if (this.#bytesLeft < 0 && this._canceledDueToError === false) {
-      this._canceledDueToError = new TenantryError('STORE_REFUSED', {
-        store: 'PostgreSQL',
-        reason: 'its rows are more than may be held in memory',
-      });
-      this._result.rows.length = 0;
-    }
-    super.handleDataRow(message);
-  }
-
-  override handleCommandComplete(message: unknown, wire: Wire): void {
-    if (this.#ahead > 0) this.#ahead -= 1;
-    else super.handleCommandComplete(message, wire);
-  }
-}
-
-class Preparation extends WireQuery {
-  readonly #name: string;
-  readonly #text: string;
-
-  constructor(name: string, text: string, callback: (error: Error | null | undefined) => void) {
-    super({ text }, undefined, callback);
-    this.#name = name;
-    this.#text = text;
-  }
-  override requiresPreparation(): boolean {
-    return true;
-  }
-  override prepare(wire: Wire): void {
-    wire.parse({ text: this.#text, name: this.#name });
-    wire.sync();
-  }
-}
 
 const isOurs = (error: Error, code: string): boolean =>
   error instanceof pg.DatabaseError && error.code === code;

@@ -27,6 +27,10 @@ export const SQLSTATE = {
 export const ENTER = 'SELECT tenantry.enter($1, $2, $3)';
 export const ENTER_WITH_TOKEN = 'SELECT tenantry.enter_with_token($1, $2, $3)';
 
+/** The same for a statement alone, whose time-out is the session's: $1 the tenant or its token. */
+export const ENTER_ALONE = 'SELECT tenantry.enter_alone($1)';
+export const ENTER_ALONE_WITH_TOKEN = 'SELECT tenantry.enter_alone_with_token($1)';
+
 /** Statements, as one text, that make the transaction a tenant's, or nobody's. */
 export type SwitchTo = (tenant: TenantId | '') => string;
 
@@ -88,18 +92,36 @@ const enter = (parameter: string, tenant: string, also: string): string => `
     END IF;
   END $enter$;`;
 
+/**
+ * For the usual statement, so every expression counts: the server makes each anew in every transaction. The tenant comes
+ * as text, which is what a setting holds; one that is no uuid fails where a policy reads it.
+ */
+const enterAlone = (parameter: string, tenant: string, also: string): string => `
+  CREATE OR REPLACE FUNCTION tenantry.${parameter})
+  RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS $enter$
+  DECLARE
+    done pg_catalog.text;
+  BEGIN
+    IF coalesce(pg_catalog.current_setting('${TENANT_SETTING}', true), '') OPERATOR(pg_catalog.=) '' THEN
+      done := pg_catalog.set_config('${TENANT_SETTING}', ${tenant}, true);
+    ELSIF pg_catalog.current_setting('${TENANT_SETTING}') OPERATOR(pg_catalog.<>) ${tenant} THEN
+      RAISE EXCEPTION USING ERRCODE = '${SQLSTATE.otherTenant}', MESSAGE = 'another tenant is entered';
+    END IF;${also}
+  END $enter$;`;
+
+const SET_TOKEN = `
+    done := pg_catalog.set_config('${TOKEN_SETTING}', token, true);`;
+
 const ENTER_FUNCTIONS = `
   ${enter('enter(tenant uuid', 'tenant::pg_catalog.text', '')}
-  ${enter(
-    'enter_with_token(token text',
-    'pg_catalog.left(token, 36)',
-    `
-    done := pg_catalog.set_config('${TOKEN_SETTING}', token, true);`,
-  )}
-  REVOKE ALL ON FUNCTION tenantry.enter(uuid, integer, integer),
-    tenantry.enter_with_token(text, integer, integer) FROM PUBLIC;
+  ${enter('enter_with_token(token text', 'pg_catalog.left(token, 36)', SET_TOKEN)}
+  ${enterAlone('enter_alone(tenant text', 'tenant', '')}
+  ${enterAlone('enter_alone_with_token(token text', 'pg_catalog.left(token, 36)', SET_TOKEN)}
+  REVOKE ALL ON FUNCTION tenantry.enter(uuid, integer, integer), tenantry.enter_alone(text),
+    tenantry.enter_with_token(text, integer, integer), tenantry.enter_alone_with_token(text) FROM PUBLIC;
   GRANT EXECUTE ON FUNCTION tenantry.enter(uuid, integer, integer) TO tenantry_runtime, tenantry_purge;
-  GRANT EXECUTE ON FUNCTION tenantry.enter_with_token(text, integer, integer) TO tenantry_runtime;`;
+  GRANT EXECUTE ON FUNCTION tenantry.enter_with_token(text, integer, integer), tenantry.enter_alone(text),
+    tenantry.enter_alone_with_token(text) TO tenantry_runtime;`;
 
 /**
  * Hardened mode. The token is `tenant . expiry . key id . mac`: 36 characters, seconds since 1970, a number, 64 hex

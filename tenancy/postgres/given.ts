@@ -5,7 +5,7 @@
  */
 import type { CustomTypesConfig } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
-import type { Statement } from './connection.js';
+import type { Statement } from './group.js';
 import { type Parameter, toParameter } from './wire.js';
 
 export interface Given {

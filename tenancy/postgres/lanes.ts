@@ -54,12 +54,12 @@ export class Lanes {
   }
 
   /** @throws TenantryError CLIENTS_EXHAUSTED, STORE_UNAVAILABLE, or what `send` throws */
-  async run(send: Send): Promise<QueryResult> {
-    if (this.#closed) throw closedError();
+  run(send: Send): Promise<QueryResult> {
+    if (this.#closed) return Promise.reject(closedError());
     const lane = this.#waiting.length === 0 ? this.#pick() : undefined;
     if (lane !== undefined) return this.#on(lane, send);
     if (this.#waiting.length >= this.#options.maxQueued)
-      throw new TenantryError('CLIENTS_EXHAUSTED', { store: 'PostgreSQL' });
+      return Promise.reject(new TenantryError('CLIENTS_EXHAUSTED', { store: 'PostgreSQL' }));
     return new Promise((resolve, reject) => {
       this.#waiting.push({ send, resolve, reject, since: performance.now() });
       this.#keepWatch();
@@ -74,13 +74,12 @@ export class Lanes {
     clearInterval(this.#watch);
   }
 
-  async #on(lane: Connection, send: Send): Promise<QueryResult> {
-    const sent = send(lane);
+  #on(lane: Connection, send: Send): Promise<QueryResult> {
     this.#keepWatch();
     try {
-      return await sent;
-    } finally {
-      if (this.#waiting.length > 0) this.#serve();
+      return send(lane);
+    } catch (error) {
+      return Promise.reject(error);
     }
   }
 
@@ -115,6 +114,9 @@ export class Lanes {
         this.#opening -= 1;
         if (this.#closed) return void lane.end();
         this.#lanes.push(lane);
+        lane.onRoom = () => {
+          if (this.#waiting.length > 0) this.#serve();
+        };
         this.#serve();
       },
       (error: Error) => {

@@ -7,7 +7,7 @@ import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
 import { type Ahead, Connection, type ConnectionOptions } from './connection.js';
-import { ENTER, ENTER_WITH_TOKEN } from './context-sql.js';
+import { ENTER, ENTER_ALONE, ENTER_ALONE_WITH_TOKEN, ENTER_WITH_TOKEN } from './context-sql.js';
 import { statementOf } from './given.js';
 import { InteractivePool } from './interactive.js';
 import { Lanes } from './lanes.js';
@@ -118,12 +118,12 @@ export function createScopedPostgres(options: ScopedPostgresOptions): ScopedPost
     preparedPerConnection: options.preparedPerConnection ?? 128,
     connectTimeoutMs: acquireTimeoutMs,
     maxResultBytes: options.maxResultBytes ?? 2 ** 28,
+    statementTimeoutMs,
   };
+  const ways = options.hardened === undefined ? BY_ID : BY_TOKEN;
   // What a connection hears, it hears as no tenant, not as whoever was the first to need one.
   const open = (): Promise<Connection> =>
-    outsideTenants(() =>
-      Connection.open(connection, [options.hardened === undefined ? ENTER : ENTER_WITH_TOKEN]),
-    );
+    outsideTenants(() => Connection.open(connection, [ways.within, ways.alone]));
   const lanes = new Lanes(open, {
     connections: options.connections ?? 4,
     maxInFlight: options.maxInFlight ?? (connection.prepare ? 64 : 1),
@@ -139,10 +139,10 @@ export function createScopedPostgres(options: ScopedPostgresOptions): ScopedPost
     transactionIdleMs: options.transactionIdleMs ?? 60_000,
     snapshotMs: options.snapshotMs ?? 60_000,
   };
-  const enterAs =
-    options.hardened === undefined
-      ? entering(ENTER, (tenant) => tenant)
-      : entering(ENTER_WITH_TOKEN, createTokenSource(options.hardened));
+  const enterAs = entering(
+    ways,
+    options.hardened === undefined ? (tenant) => tenant : createTokenSource(options.hardened),
+  );
   return {
     forTenant: ({ tenantId }) =>
       new ScopedToTenant(shared, tenantId, (timeouts) => enterAs(tenantId, timeouts)),
@@ -192,26 +192,23 @@ class ScopedToTenant implements ScopedPostgres {
     admitStatement(statement.text, 'alone');
     const { statementTimeoutMs, lanes } = this.#shared;
     const { signal, dedicated, timeoutMs = statementTimeoutMs } = config;
-    const ahead = [this.#enter({ statementMs: timeoutMs })];
-    const send = async (connection: Connection): Promise<QueryResult> => {
+    const onItsOwn = signal !== undefined || dedicated === true || isLonger(timeoutMs, statementTimeoutMs);
+    for (let whole = false; ; whole = true) {
+      const send = (connection: Connection): Promise<QueryResult> => {
+        const usual = connection.ownSession && timeoutMs === statementTimeoutMs;
+        const ahead = [this.#enter(usual ? undefined : { statementMs: timeoutMs })];
+        return connection.run(ahead, statement, whole);
+      };
       try {
-        return await connection.run(ahead, statement);
+        const result = onItsOwn ? this.#onItsOwn(send, timeoutMs, signal) : lanes.run(send);
+        return (await result) as QueryResult<R>;
       } catch (error) {
         // It did not run, and is sent whole this time.
-        if (isStalePlan(error)) return connection.run(ahead, statement, true);
+        if (!whole && isStalePlan(error)) continue;
+        // Without this the stack leads to a socket's read.
+        if (error instanceof Error && error !== signal?.reason) Error.captureStackTrace(error);
         throw error;
       }
-    };
-    try {
-      const result =
-        signal !== undefined || dedicated === true || isLonger(timeoutMs, statementTimeoutMs)
-          ? this.#onItsOwn(send, timeoutMs, signal)
-          : lanes.run(send);
-      return (await result) as QueryResult<R>;
-    } catch (error) {
-      // Without this the stack leads to a socket's read.
-      if (error instanceof Error && error !== signal?.reason) Error.captureStackTrace(error);
-      throw error;
     }
   }
 
@@ -294,18 +291,31 @@ async function finish<T>(
   return result;
 }
 
-/** How each tenant is entered with the usual time-out, made once. */
+/** Statements that enter a tenant: with time-outs, and for a statement alone in a session that has the usual one. */
+interface Ways {
+  readonly within: string;
+  readonly alone: string;
+}
+const BY_ID: Ways = { within: ENTER, alone: ENTER_ALONE };
+const BY_TOKEN: Ways = { within: ENTER_WITH_TOKEN, alone: ENTER_ALONE_WITH_TOKEN };
+
+/** How each tenant is entered for a statement, made once. */
 const CACHED = 20_000;
 
 /** @param named what the statement is told of a tenant: its id, or a token for it */
-function entering(text: string, named: (tenant: TenantId) => string): EnterAs {
+function entering({ within, alone }: Ways, named: (tenant: TenantId) => string): EnterAs {
   const cached = new Map<string, Ahead>();
-  return (tenant, { statementMs, idleMs }) => {
+  return (tenant, timeouts) => {
     const name = named(tenant);
-    const key = idleMs === undefined ? `${name}${statementMs}` : '';
+    const statementMs = timeouts?.statementMs;
+    const idleMs = timeouts?.idleMs;
+    const key = statementMs === undefined ? name : idleMs === undefined ? `${name}${statementMs}` : '';
     const known = cached.get(key);
     if (known !== undefined) return known;
-    const ahead = { text, values: [name, msText(statementMs), msText(idleMs)], constant: true };
+    const ahead: Ahead =
+      statementMs === undefined
+        ? { text: alone, values: [name], constant: true }
+        : { text: within, values: [name, msText(statementMs), msText(idleMs)], constant: true };
     if (key !== '') {
       if (cached.size >= CACHED) cached.clear();
       cached.set(key, ahead);

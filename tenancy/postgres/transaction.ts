@@ -4,8 +4,9 @@
  */
 import type { QueryResult, QueryResultRow } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
-import type { Ahead, Connection, Statement } from './connection.js';
+import type { Ahead, Connection } from './connection.js';
 import { type Given, statementOf } from './given.js';
+import type { Statement } from './group.js';
 import type { InteractivePool } from './interactive.js';
 import { admitStatement, isRollback } from './statement.js';
 
@@ -26,8 +27,8 @@ export interface StatementOptions {
   readonly timeoutMs?: number | undefined;
 }
 
-/** The statement that enters the tenant, with the time-outs that it sets. */
-export type Enter = (timeouts: {
+/** The statement that enters the tenant, with the time-outs that it sets; none: that of the session is the usual one. */
+export type Enter = (timeouts?: {
   readonly statementMs: number;
   readonly idleMs?: number | undefined;
 }) => Ahead;

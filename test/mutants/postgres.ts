@@ -141,14 +141,28 @@ const ENTER_MUTANTS: readonly Mutant[] = [
   {
     name: 'PostgreSQL: the context is the session’s and not the transaction’s',
     file: CONTEXT,
-    find: "set_config('${TENANT_SETTING}', ${tenant}, true)",
-    replace: "set_config('${TENANT_SETTING}', ${tenant}, false)",
+    find: "set_config('${TENANT_SETTING}', ${tenant}, true);${also}",
+    replace: "set_config('${TENANT_SETTING}', ${tenant}, false);${also}",
+    tests: POLICIES,
+  },
+  {
+    name: 'PostgreSQL: the context of a statement alone is the session’s',
+    file: CONTEXT,
+    find: "set_config('${TENANT_SETTING}', ${tenant}, true);\n    ELSIF",
+    replace: "set_config('${TENANT_SETTING}', ${tenant}, false);\n    ELSIF",
     tests: POLICIES,
   },
   {
     name: 'PostgreSQL: another tenant is entered in the same transaction',
     file: CONTEXT,
     find: "IF entered IS NULL OR entered OPERATOR(pg_catalog.=) '' THEN",
+    replace: 'IF true THEN',
+    tests: LEAKS,
+  },
+  {
+    name: 'PostgreSQL: another tenant is entered by what enters one alone',
+    file: CONTEXT,
+    find: "IF coalesce(pg_catalog.current_setting('${TENANT_SETTING}', true), '') OPERATOR(pg_catalog.=) '' THEN",
     replace: 'IF true THEN',
     tests: LEAKS,
   },
@@ -163,6 +177,13 @@ const ENTER_MUTANTS: readonly Mutant[] = [
   {
     name: 'PostgreSQL: how a tenant is entered is remembered for all',
     file: 'tenancy/postgres/scoped.ts',
+    find: 'const key = statementMs === undefined ? name :',
+    replace: "const key = statementMs === undefined ? 'anybody' :",
+    tests: SCOPED,
+  },
+  {
+    name: 'PostgreSQL: how a tenant is entered with a time-out of its own is remembered for all',
+    file: 'tenancy/postgres/scoped.ts',
     find: '`${name}${statementMs}`',
     replace: '`${statementMs}`',
     tests: SCOPED,
@@ -170,14 +191,14 @@ const ENTER_MUTANTS: readonly Mutant[] = [
   {
     name: 'PostgreSQL: a statement goes out without its tenant',
     file: 'tenancy/postgres/scoped.ts',
-    find: 'connection.run(ahead, statement)',
+    find: 'connection.run(ahead, statement, whole)',
     times: 1,
-    replace: 'connection.run(ahead.slice(ahead.length), statement)',
+    replace: 'connection.run(ahead.slice(ahead.length), statement, whole)',
     tests: [...SCOPED, ...LEAKS],
   },
   {
     name: 'PostgreSQL: the tenant is entered in a transaction of its own, before the statement’s',
-    file: 'tenancy/postgres/connection.ts',
+    file: 'tenancy/postgres/group.ts',
     find: 'for (const bytes of this.#bytes) wire.stream.write(bytes);',
     replace: `for (const bytes of this.#bytes) wire.stream.write(bytes);
     wire.sync();`,

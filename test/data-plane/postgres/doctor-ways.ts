@@ -302,6 +302,12 @@ export const CODE: readonly Way[] = [
     'function tenantry.enter: context-function-as-made',
   ),
   way(
+    'the one for a statement alone altered',
+    `CREATE OR REPLACE FUNCTION tenantry.enter_alone(tenant text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+       AS $$ DECLARE done text; BEGIN done := set_config('app.tenant_id', tenant, true); END $$`,
+    'function tenantry.enter_alone: context-function-as-made',
+  ),
+  way(
     'another function in our schema',
     `CREATE FUNCTION tenantry.extra() RETURNS void LANGUAGE sql SECURITY DEFINER AS ''`,
     'function tenantry.extra(): function-security-invoker',

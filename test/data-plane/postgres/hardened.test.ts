@@ -192,6 +192,9 @@ it('SQL that was injected into a statement cannot choose another tenant', async 
     [`' UNION SELECT tenantry.enter('${initech}', NULL, NULL)::text UNION SELECT label FROM app.things --`]:
       'TN001',
     [`' OR (SELECT tenantry.enter_with_token('${forged}', NULL, NULL)) IS NULL --`]: 'TN001',
+    [`' UNION SELECT tenantry.enter_alone('${initech}')::text UNION SELECT label FROM app.things --`]:
+      'TN001',
+    [`' OR (SELECT tenantry.enter_alone_with_token('${forged}')) IS NULL --`]: 'TN001',
     [`' OR set_config('app.tenant_token', '${forged}', true) IS NOT NULL --`]: '42501',
     [`' UNION SELECT query_to_xml('SET LOCAL app.tenant_id = ''${initech}''', true, true, '')::text --`]:
       '0A000',

@@ -183,6 +183,8 @@ describe('a context that changes in the middle of a query', () => {
     ['a time-out', `UPDATE pg_settings SET setting = $1 WHERE name = 'work_mem'`, '42501'],
     ['entering', `SELECT tenantry.enter($1, NULL, NULL), label FROM app.things`, 'TN001'],
     ['entering by token', `SELECT tenantry.enter_with_token($1, NULL, NULL), label FROM app.things`, 'TN001'],
+    ['entering alone', `SELECT tenantry.enter_alone($1), label FROM app.things`, 'TN001'],
+    ['entering alone by token', `SELECT tenantry.enter_alone_with_token($1), label FROM app.things`, 'TN001'],
     [
       'entering in a CTE',
       `WITH e AS MATERIALIZED (SELECT tenantry.enter($1, NULL, NULL)) SELECT label FROM e, app.things`,

@@ -120,6 +120,14 @@ describe.each([
       expect(rows).toEqual([{ all: TENANTS + 100, wrong: 0 }]);
     }));
 
+  test('a statement has its own time-out', () =>
+    behind(prepare, async ({ tenants: [tenant], pipelined }) => {
+      const mine = pipelined.forTenant({ tenantId: tenant as TenantId });
+      for (let i = 0; i < 5; i++)
+        expect(await codeOf(mine.query({ text: 'SELECT pg_sleep(60)', timeoutMs: 20 }))).toBe('57014');
+      expect((await mine.query(LABEL)).rows).toEqual([{ label: tenant }]);
+    }));
+
   test('a signal cancels the statement in the server, on whichever connection it runs there', () =>
     behind(prepare, async ({ tenants: [tenant], scoped }) => {
       const controller = new AbortController();
@@ -132,6 +140,28 @@ describe.each([
       await until('it runs no more', async () => (await running(cell, 'pg_sleep(60)')) === 0);
       expect((await mine.query(LABEL)).rows).toEqual([{ label: tenant }]);
     }));
+});
+
+test('a session that PgBouncer lends is given no time-out, which whoever comes next would have', async () => {
+  if (found === undefined) return;
+  const cell = await openCell();
+  // One connection to the server, one client at a time: there what is prepared stays, whatever the version.
+  const bouncer = await startPgBouncer(found, { url: cell.url('runtime'), servers: 1, prepared: 0 });
+  try {
+    const scoped = cell.pool({ url: bouncer.url, connections: 1 });
+    const tenantId = await cell.tenant();
+    expect((await labelOf(scoped, tenantId)).rows).toEqual([{ label: tenantId }]);
+    await scoped.close();
+    const next = await connect(bouncer.url);
+    const { rows } = await next.query(
+      `SELECT setting = reset_val AS "as it began" FROM pg_settings WHERE name = 'statement_timeout'`,
+    );
+    await next.end();
+    expect(rows).toEqual([{ 'as it began': true }]);
+  } finally {
+    await bouncer.close();
+    await cell.close();
+  }
 });
 
 test('the answers of a connection that is cut in the midst of them come to nobody else', () =>

@@ -3,7 +3,8 @@
  * that one that was widened shows itself here.
  */
 import type { TenantId } from '../../../domain/ids.js';
-import { ENTER } from '../../../tenancy/postgres/context-sql.js';
+import { ENTER, ENTER_ALONE } from '../../../tenancy/postgres/context-sql.js';
+import { ensureProductSchema } from '../../../tenancy/postgres/product-schema.js';
 import type { ScopedPostgres } from '../../../tenancy/postgres/scoped.js';
 import { codeOf, openCell, type TestCell } from './support.js';
 
@@ -63,6 +64,17 @@ it('the context: ends with its transaction', async () => {
   const raw = await cell.raw('runtime');
   await raw.query(ENTER, [acme, null, null]);
   expect(await codeOf(raw.query('SELECT FROM app.things'))).toBe('22P02');
+  await raw.query(ENTER_ALONE, [acme]);
+  expect(await codeOf(raw.query('SELECT FROM app.things'))).toBe('22P02');
+});
+
+it('the ways into a tenant: a cell that an earlier version made is given those that it lacks', async () => {
+  await cell.admin.query(`
+    DROP FUNCTION tenantry.enter_alone(text), tenantry.enter_alone_with_token(text);
+    COMMENT ON TABLE tenantry.product_table IS 'as of an earlier version'`);
+  expect(await codeOf(scoped.query('SELECT FROM app.things'))).toBe('STORE_UNAVAILABLE');
+  expect(await ensureProductSchema(await cell.raw('owner'), cell.manifest)).toEqual({ created: [] });
+  expect(await scoped.query('SELECT FROM app.things')).toMatchObject({ rowCount: 1 });
 });
 
 describe('the role that erases', () => {

@@ -31,6 +31,12 @@ describe('a statement', () => {
     const pool = cell.pool();
     expect(await labels(pool.forTenant({ tenantId: acme }))).toEqual([acme]);
     expect(await labels(pool.forTenant({ tenantId: initech }))).toEqual([initech]);
+    // With a time-out of its own it enters in another way.
+    for (const tenantId of [acme, initech]) {
+      const text = 'SELECT label FROM app.things';
+      const { rows } = await pool.forTenant({ tenantId }).query({ text, timeoutMs: 5_000 });
+      expect(rows).toEqual([{ label: tenantId }]);
+    }
   });
 
   it('takes parameters and gives results as node-postgres does', async () => {
@@ -291,6 +297,8 @@ describe('a statement', () => {
     // A longer one than usual is no reason to give up the connection.
     expect(await codeOf(scoped.query({ text: 'SELECT pg_sleep(0.2)', timeoutMs: 20_000 }))).toBe('nothing');
     expect(await codeOf(scoped.query({ text: 'SELECT pg_sleep(0.2)', timeoutMs: 0 }))).toBe('nothing');
+    // Nor is it that of those behind it.
+    expect(await codeOf(scoped.query('SELECT pg_sleep(30)'))).toBe('57014');
     expect(await labels(scoped)).toEqual([acme]);
   });
 
@@ -340,8 +348,8 @@ describe('a prepared statement', () => {
     for (let round = 0; round < 3; round++)
       for (const [i, text] of texts.entries())
         for (let twice = 0; twice < 2; twice++) expect((await scoped.query(text)).rows).toEqual([{ i }]);
-    // The statement that enters a tenant is one as well.
-    expect(await preparedIn(scoped)).toBeLessThanOrEqual(6);
+    // Five, and the two that enter a tenant.
+    expect(await preparedIn(scoped)).toBeLessThanOrEqual(7);
   });
 
   it('is none of a text so long that keeping many such would fill the memory', async () => {

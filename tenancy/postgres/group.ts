@@ -1,0 +1,139 @@
+/**
+ * What a connection sends: groups that end in one Sync, and statements of ours that it prepares beforehand. Queries of
+ * node-postgres, which reads their answers, with another way to write them.
+ */
+import type pg from 'pg';
+import { TenantryError } from '../../domain/errors.js';
+import type { Prepared, PreparedStatements } from './prepared.js';
+import { type Parameter, preparedGroup, type Wire, WireQuery } from './wire.js';
+
+/** A statement of the product's, as it is sent. */
+export interface Statement {
+  readonly text: string;
+  readonly values?: readonly Parameter[] | undefined;
+  readonly rowMode?: 'array' | undefined;
+  readonly types?: pg.CustomTypesConfig | undefined;
+}
+
+/** Where groups go that are one buffer. What is written in another way comes after a flush. */
+export interface Out {
+  push(whole: Buffer): void;
+  flush(): void;
+}
+
+/** What goes ahead, the product's statement if there is one, and Sync. */
+export class Group extends WireQuery {
+  readonly #out: Out;
+  readonly #bytes: readonly Buffer[];
+  readonly #statement: Statement | undefined;
+  readonly #values: readonly Parameter[];
+  readonly #cache: PreparedStatements | undefined;
+  #bytesLeft: number;
+  #ahead: number;
+  prepared: Prepared | undefined;
+
+  constructor(
+    out: Out,
+    bytes: readonly Buffer[],
+    statement: Statement | undefined,
+    cache: PreparedStatements | undefined,
+    maxResultBytes: number,
+    callback: (error: Error | null | undefined, result: pg.QueryResult) => void,
+  ) {
+    const { text = '', rowMode, types } = statement ?? {};
+    // Of an object it makes a copy, property by property, which costs more than all else here.
+    super(
+      rowMode === undefined && types === undefined ? text : { text, rowMode, types },
+      undefined,
+      callback,
+    );
+    this.#out = out;
+    this.#bytes = bytes;
+    this.#statement = statement;
+    this.#values = statement?.values ?? [];
+    this.#cache = cache;
+    this.#bytesLeft = maxResultBytes;
+    this.#ahead = bytes.length;
+  }
+
+  /** What goes ahead is not done. */
+  get entering(): boolean {
+    return this.#ahead > 0;
+  }
+
+  override requiresPreparation(): boolean {
+    return true;
+  }
+
+  override prepare(wire: Wire): void {
+    const dropped = this.#cache?.takeDropped() ?? [];
+    if (dropped.length > 0) this.#out.flush();
+    // First: after an error in the group the server would not read it.
+    for (const name of dropped) wire.close({ type: 'S', name });
+    if (this.#statement !== undefined) this.prepared = this.#cache?.use(this.#statement.text);
+    if (this.prepared?.state === 'ready') {
+      this.#out.push(preparedGroup(this.#bytes, this.prepared.name, this.#values));
+      return;
+    }
+    this.#out.flush();
+    for (const bytes of this.#bytes) wire.stream.write(bytes);
+    if (this.#statement !== undefined) {
+      const { text } = this.#statement;
+      wire.parse({ text, name: this.prepared?.name ?? '' });
+      wire.bind({ portal: '', statement: this.prepared?.name ?? '', values: this.#values });
+      wire.describe({ type: 'P', name: '' });
+      wire.execute({ portal: '' });
+    }
+    wire.sync();
+  }
+
+  /** ParseComplete has come. What goes ahead may have had its own, without a name. */
+  parsed(): void {
+    if (this.#ahead === 0 && this.prepared !== undefined) this.prepared.state = 'ready';
+  }
+
+  /** What the caller's own `types` throw is this statement's failure, and nobody else's. */
+  override handleRowDescription(message: unknown): void {
+    try {
+      super.handleRowDescription(message);
+    } catch (error) {
+      this._canceledDueToError = error;
+    }
+  }
+
+  override handleDataRow(message: { readonly length: number }): void {
+    if (this.#ahead > 0) return;
+    this.#bytesLeft -= message.length;
+    if (this.#bytesLeft < 0 && this._canceledDueToError === false) {
+      this._canceledDueToError = new TenantryError('STORE_REFUSED', {
+        store: 'PostgreSQL',
+        reason: 'its rows are more than may be held in memory',
+      });
+      this._result.rows.length = 0;
+    }
+    super.handleDataRow(message);
+  }
+
+  override handleCommandComplete(message: unknown, wire: Wire): void {
+    if (this.#ahead > 0) this.#ahead -= 1;
+    else super.handleCommandComplete(message, wire);
+  }
+}
+
+export class Preparation extends WireQuery {
+  readonly #name: string;
+  readonly #text: string;
+
+  constructor(name: string, text: string, callback: (error: Error | null | undefined) => void) {
+    super({ text }, undefined, callback);
+    this.#name = name;
+    this.#text = text;
+  }
+  override requiresPreparation(): boolean {
+    return true;
+  }
+  override prepare(wire: Wire): void {
+    wire.parse({ text: this.#text, name: this.#name });
+    wire.sync();
+  }
+}
