@@ -228,7 +228,7 @@ export class Connection {
     this.#ownSession = rows[0]?.pid === this.backend.processID;
     if (this.#ownSession)
       await this.#client.query(`SET statement_timeout = ${Math.ceil(options.statementTimeoutMs)}`);
-    this.#prepared = new PreparedStatements(options.preparedPerConnection);
+    this.#prepared = new PreparedStatements(options.preparedPerConnection, this.#ownSession);
   }
 
   async #prepareConstant(text: string, name: string): Promise<void> {

@@ -4,8 +4,8 @@
  */
 import type pg from 'pg';
 import { TenantryError } from '../../domain/errors.js';
-import type { Prepared, PreparedStatements } from './prepared.js';
-import { type Parameter, preparedGroup, type Wire, WireQuery } from './wire.js';
+import type { Columns, Prepared, PreparedStatements } from './prepared.js';
+import { type Field, type Parameter, preparedGroup, type Wire, WireQuery } from './wire.js';
 
 /** A statement of the product's, as it is sent. */
 export interface Statement {
@@ -30,6 +30,10 @@ export class Group extends WireQuery {
   readonly #cache: PreparedStatements | undefined;
   #bytesLeft: number;
   #ahead: number;
+  /** As the server described them just now. */
+  #fields: readonly Field[] | undefined;
+  /** As they were known when it was sent, without a Describe; until the answer begins. */
+  #known: Columns | undefined;
   prepared: Prepared | undefined;
 
   constructor(
@@ -72,7 +76,8 @@ export class Group extends WireQuery {
     for (const name of dropped) wire.close({ type: 'S', name });
     if (this.#statement !== undefined) this.prepared = this.#cache?.use(this.#statement.text);
     if (this.prepared?.state === 'ready') {
-      this.#out.push(preparedGroup(this.#bytes, this.prepared.name, this.#values));
+      this.#known = this.prepared.columns;
+      this.#out.push(preparedGroup(this.#bytes, this.prepared.name, this.#values, this.#known !== undefined));
       return;
     }
     this.#out.flush();
@@ -92,17 +97,14 @@ export class Group extends WireQuery {
     if (this.#ahead === 0 && this.prepared !== undefined) this.prepared.state = 'ready';
   }
 
-  /** What the caller's own `types` throw is this statement's failure, and nobody else's. */
-  override handleRowDescription(message: unknown): void {
-    try {
-      super.handleRowDescription(message);
-    } catch (error) {
-      this._canceledDueToError = error;
-    }
+  override handleRowDescription(message: { readonly fields: readonly Field[] }): void {
+    this.#fields = message.fields;
+    this.#asItsOwn(() => super.handleRowDescription(message));
   }
 
   override handleDataRow(message: { readonly length: number }): void {
     if (this.#ahead > 0) return;
+    this.#begin();
     this.#bytesLeft -= message.length;
     if (this.#bytesLeft < 0 && this._canceledDueToError === false) {
       this._canceledDueToError = new TenantryError('STORE_REFUSED', {
@@ -115,8 +117,39 @@ export class Group extends WireQuery {
   }
 
   override handleCommandComplete(message: unknown, wire: Wire): void {
-    if (this.#ahead > 0) this.#ahead -= 1;
-    else super.handleCommandComplete(message, wire);
+    if (this.#ahead > 0) {
+      this.#ahead -= 1;
+      return;
+    }
+    this.#begin();
+    super.handleCommandComplete(message, wire);
+    if (this.prepared !== undefined && this.prepared.columns === undefined)
+      this.#cache?.described(this.prepared, this.#fields ?? []);
+  }
+
+  /** In the place of a RowDescription. Now and not before: the caller's `types` are asked as no tenant. */
+  #begin(): void {
+    const known = this.#known;
+    this.#known = undefined;
+    if (known === undefined || known.fields.length === 0) return;
+    this.#asItsOwn(() => {
+      const result = this._result;
+      result.fields = [...known.fields];
+      result._parsers = known.fields.map(({ dataTypeID, format }) =>
+        result._types.getTypeParser(dataTypeID, format),
+      );
+      result._prebuiltEmptyResultObject = known.emptyRow;
+      this._accumulateRows = true;
+    });
+  }
+
+  /** What the caller's own `types` throw is this statement's failure, and nobody else's. */
+  #asItsOwn(read: () => void): void {
+    try {
+      read();
+    } catch (error) {
+      this._canceledDueToError = error;
+    }
   }
 }
 

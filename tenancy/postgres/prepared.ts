@@ -3,12 +3,22 @@
  * least recently used going first. A statement that is just being prepared is not relied on until the server said so.
  */
 import pg from 'pg';
+import type { Field } from './wire.js';
+
+/** What a statement returns; no fields where it returns no rows. All results of it share them. */
+export interface Columns {
+  readonly fields: readonly Field[];
+  /** A row before its values are there. */
+  readonly emptyRow: Readonly<Record<string, null>>;
+}
 
 export interface Prepared {
   /** Never used again after it failed, so that it cannot meet what is left of it. */
   readonly name: string;
   readonly text: string;
   state: 'parsing' | 'ready';
+  /** Once the server has described them. It refuses a plan that would return others (0A000), so they stay as they are. */
+  columns?: Columns;
 }
 
 /** Of a text that is kept. Longer ones hold their values, as a rule, and never come again. */
@@ -16,14 +26,17 @@ const LONGEST = 16_384;
 
 export class PreparedStatements {
   readonly #limit: number;
+  /** The server is the same for all statements, and so what it said of one holds for as long as that stays prepared. */
+  readonly #direct: boolean;
   readonly #known = new Map<string, Prepared>();
   /** Seen once. */
   #seen = new Set<string>();
   #dropped: string[] = [];
   #counter = 0;
 
-  constructor(limit: number) {
+  constructor(limit: number, direct: boolean) {
     this.#limit = limit;
+    this.#direct = direct;
   }
 
   /** How to send a statement now: `ready` without Parse, `parsing` with one under its name, undefined without a name. */
@@ -46,6 +59,15 @@ export class PreparedStatements {
     this.#known.set(text, prepared);
     this.#evict();
     return prepared;
+  }
+
+  /** The server has said what it returns. A pooler's next server may have prepared it after its table was changed. */
+  described(prepared: Prepared, fields: readonly Field[]): void {
+    if (!this.#direct) return;
+    const emptyRow = Object.create(null) as Record<string, null>;
+    for (const { name } of fields) emptyRow[name] = null;
+    // Frozen: whoever writes to a result's fields would write to everybody's.
+    prepared.columns = { fields: fields.map((field) => Object.freeze(field)), emptyRow: { ...emptyRow } };
   }
 
   /** A statement failed: a name that was never prepared is forgotten, a plan that no longer fits is given up. */

@@ -29,13 +29,29 @@ export interface Wire {
   on(event: 'readyForQuery', listener: (message: { status: string }) => void): void;
 }
 
+/** What a RowDescription says of a column. */
+export interface Field {
+  readonly name: string;
+  readonly dataTypeID: number;
+  readonly format: string;
+}
+
 interface QueryInsides {
   requiresPreparation(): boolean;
   prepare(connection: Wire): void;
   /** What the statement is rejected with when the server is done with it. */
   _canceledDueToError: unknown;
-  readonly _result: { readonly rows: unknown[] };
-  handleRowDescription(message: unknown): void;
+  readonly _result: {
+    readonly rows: unknown[];
+    readonly _types: { getTypeParser(dataTypeID: number, format: string): (value: string) => unknown };
+    fields: Field[];
+    _parsers: ((value: string) => unknown)[];
+    /** A row before its values are there, which is copied for each. */
+    _prebuiltEmptyResultObject: unknown;
+  };
+  /** Of rows that a callback is given. Without it each is only emitted. */
+  _accumulateRows: boolean;
+  handleRowDescription(message: { readonly fields: readonly Field[] }): void;
   handleDataRow(message: { readonly length: number }): void;
   handleCommandComplete(message: unknown, connection: Wire): void;
   handleReadyForQuery(connection: Wire): void;
@@ -143,8 +159,15 @@ export function runBytes(
 /**
  * The usual group in one buffer: what goes ahead, then Bind, Describe, Execute of a prepared statement, and Sync. One
  * write costs less than the five that it takes message by message.
+ * @param described its columns are known, and Describe is left out
  */
-export function preparedGroup(ahead: readonly Buffer[], name: string, values: readonly Parameter[]): Buffer {
+export function preparedGroup(
+  ahead: readonly Buffer[],
+  name: string,
+  values: readonly Parameter[],
+  described: boolean,
+): Buffer {
+  const end = described ? RUN_AND_SYNC : DESCRIBE_RUN_AND_SYNC;
   const lengths = values.map((value) =>
     value === null ? -1 : typeof value === 'string' ? Buffer.byteLength(value) : value.length,
   );
@@ -153,7 +176,7 @@ export function preparedGroup(ahead: readonly Buffer[], name: string, values: re
     4 + 1 + Buffer.byteLength(name) + 1 + 2 + 2 + 2,
   );
   const before = ahead.reduce((sum, bytes) => sum + bytes.length, 0);
-  const bytes = Buffer.allocUnsafe(before + 1 + bind + RUN_AND_SYNC.length);
+  const bytes = Buffer.allocUnsafe(before + 1 + bind + end.length);
   let at = 0;
   for (const step of ahead) at += step.copy(bytes, at);
   at = bytes.writeUInt8(BIND, at);
@@ -170,10 +193,11 @@ export function preparedGroup(ahead: readonly Buffer[], name: string, values: re
     if (value !== null) at += typeof value === 'string' ? bytes.write(value, at) : value.copy(bytes, at);
   }
   at = bytes.writeInt16BE(0, at);
-  RUN_AND_SYNC.copy(bytes, at);
+  end.copy(bytes, at);
   return bytes;
 }
 
 const BIND = 'B'.charCodeAt(0);
-/** Describe and Execute of the portal without a name, all rows; Sync. */
-const RUN_AND_SYNC = Buffer.from('D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04', 'latin1');
+/** Execute of the portal without a name, all rows; Sync. */
+const RUN_AND_SYNC = Buffer.from('E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04', 'latin1');
+const DESCRIBE_RUN_AND_SYNC = Buffer.concat([Buffer.from('D\0\0\0\x06P\0', 'latin1'), RUN_AND_SYNC]);

@@ -164,6 +164,21 @@ test('a session that PgBouncer lends is given no time-out, which whoever comes n
   }
 });
 
+test('a table that changed is read as it is, though another connection of the server answers', () =>
+  behind(true, async ({ cell, tenants: [tenant], scoped }) => {
+    const mine = scoped.forTenant({ tenantId: tenant as TenantId });
+    const all = 'SELECT * FROM app.things';
+    for (let i = 0; i < 4; i++) expect((await mine.query(all)).rows[0]).toMatchObject({ label: tenant });
+    await cell.admin.query('ALTER TABLE app.things RENAME label TO title');
+    // Those that come in their place prepare it for the first time, and have nothing to complain of.
+    await cell.admin.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'tenantry_runtime'`,
+    );
+    await until('they are gone', async () => (await serversOf(cell)) === 0);
+    for (let i = 0; i < 4; i++) expect((await mine.query(all)).rows[0]).toMatchObject({ title: tenant });
+  }));
+
 test('the answers of a connection that is cut in the midst of them come to nobody else', () =>
   behind(false, async ({ bouncer, tenants, scoped }) => {
     expect(await othersWhileCut({ bouncer, tenants, scoped })).toBe(0);

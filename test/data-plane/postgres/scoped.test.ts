@@ -339,7 +339,39 @@ describe('a prepared statement', () => {
     await cell.admin.query('ALTER TABLE app.things ADD COLUMN further integer DEFAULT 5');
     expect((await scoped.query(select)).rows).toEqual([expect.objectContaining({ id: 1, further: 5 })]);
     expect((await scoped.query(select)).rows).toEqual([expect.objectContaining({ id: 1, further: 5 })]);
-    await cell.admin.query('ALTER TABLE app.things DROP COLUMN further');
+    await cell.admin.query('ALTER TABLE app.things RENAME further TO renamed');
+    for (let i = 0; i < 4; i++)
+      expect((await scoped.query(select)).rows).toEqual([expect.objectContaining({ id: 1, renamed: 5 })]);
+    await cell.admin.query('ALTER TABLE app.things ALTER renamed TYPE text');
+    for (let i = 0; i < 4; i++)
+      expect((await scoped.query(select)).rows).toEqual([expect.objectContaining({ id: 1, renamed: '5' })]);
+    await cell.admin.query('ALTER TABLE app.things DROP COLUMN renamed');
+  });
+
+  it('gives each result columns of its own, also when the server describes them no more', async () => {
+    const scoped = cell.scoped(acme, { connections: 1 });
+    const select = 'SELECT id, label, attributes FROM app.things';
+    const first = await scoped.query(select);
+    for (let i = 0; i < 4; i++) {
+      const { rows, fields } = await scoped.query(select);
+      expect(rows).toEqual([{ id: 1, label: acme, attributes: null }]);
+      expect(fields).toEqual(first.fields);
+      // What one caller does to them another one does not see.
+      fields.length = 0;
+    }
+    const array = await scoped.query({ text: select, rowMode: 'array' });
+    expect(array.rows).toEqual([[1, acme, null]]);
+    expect((await scoped.query(`${select} WHERE id = 2`)).rows).toEqual([]);
+  });
+
+  it('that returns no rows is one as well', async () => {
+    const scoped = cell.scoped(acme, { connections: 1 });
+    for (let i = 0; i < 4; i++)
+      expect(await scoped.query('UPDATE app.things SET attributes = $1', [`${i}`])).toMatchObject({
+        rowCount: 1,
+        rows: [],
+        fields: [],
+      });
   });
 
   it('is one of a bounded number on a connection', async () => {
