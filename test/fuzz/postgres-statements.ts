@@ -238,7 +238,7 @@ const SWITCHES: readonly PostgresStatement[] = [
     weight: 1,
     codes: ['TN001'],
     sql: ({ other }) => ({
-      text: `WITH entered AS MATERIALIZED (SELECT tenantry.enter($1, NULL, NULL))
+      text: `WITH entered AS MATERIALIZED (SELECT tenantry.enter_alone($1))
              SELECT tenant_id, name FROM app.customers, entered`,
       values: [other.tenantId],
     }),
