@@ -63,7 +63,7 @@ const BACKWARD = [
   'after closeOperation',
 ];
 
-/** In the transaction that erases rows; apart from the other undos, as each keeps one of that role's two connections. */
+/** In the transaction that erases rows; apart from the others, as each keeps one of that role's two connections. */
 const ERASING = ['before BEGIN', 'before COMMIT'];
 
 describe('a worker that is killed', () => {
@@ -77,28 +77,35 @@ describe('a worker that is killed', () => {
   });
   afterAll(() => world.close());
 
-  it('leaves provisionings, and what erases rows, that another worker brings to their end, at whatever point they were', async () => {
-    const runs = await dieAndGoOn(world, FORWARD, ERASING);
-    await eachOf(runs, expectItsEnd);
-  });
-
-  it('leaves undos that another worker brings to their end, at whatever point they were', async () => {
-    const runs = await dieAndGoOn(world, [], BACKWARD);
-    await eachOf(runs, expectItsEnd);
-  });
-
-  async function expectItsEnd({ asked, started, fails }: Run): Promise<void> {
-    const { admission, handle } = await started;
-    if (!fails) {
+  it('leaves provisionings that another worker brings to their end, at whatever point they were', async () => {
+    const runs = await dieAndGoOn(world, FORWARD);
+    await eachOf(runs, async ({ asked, started }) => {
+      const { admission, handle } = await started;
       expect(await admission).toMatchObject({ tenantId: asked.tenantId, generation: 1 });
       expect(await handle.result()).toEqual({ status: 'succeeded' });
-      return expectActive(world, asked);
-    }
-    await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'NAME_TAKEN' } });
-    await expectUndone(world, asked, { status: 'failed', code: 'NAME_TAKEN' });
-    const { redis } = await world.dependencies.cells.get(world.cell);
-    expect(await redis.getdel(redisMarkerKey(asked.tenantId))).toBe('of somebody else');
-  }
+      await expectActive(world, asked);
+    });
+  });
+
+  it.each([
+    ['in any store', BACKWARD],
+    ['in the transaction that erases', ERASING],
+  ])(
+    'leaves undos that another worker brings to their end, at whatever point they were %s',
+    async (_where, points) => {
+      const { redis } = await world.dependencies.cells.get(world.cell);
+      const runs = await dieAndGoOn(world, points, async ({ tenantId }) => {
+        // Not ours, so that provisioning fails for good when it meets it.
+        await redis.set(redisMarkerKey(tenantId), 'of somebody else');
+      });
+      await eachOf(runs, async ({ asked, started }) => {
+        const { handle } = await started;
+        await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'NAME_TAKEN' } });
+        await expectUndone(world, asked, { status: 'failed', code: 'NAME_TAKEN' });
+        expect(await redis.getdel(redisMarkerKey(asked.tenantId))).toBe('of somebody else');
+      });
+    },
+  );
 });
 
 /** The worker that went on; it ends with its test. */
@@ -108,8 +115,6 @@ type Asked = Awaited<ReturnType<World['ask']>>;
 
 interface Run {
   readonly point: string;
-  /** It meets a foreign thing in Redis, for good, and is undone. */
-  readonly fails: boolean;
   readonly asked: Asked;
   readonly started: ReturnType<typeof startProvision>;
 }
@@ -117,19 +122,11 @@ interface Run {
 /** A run for each point, the death of their worker when all are there, and another worker. */
 async function dieAndGoOn(
   world: World,
-  forward: readonly string[],
-  backward: readonly string[],
+  points: readonly string[],
+  prepare: (asked: Asked) => Promise<void> = async () => undefined,
 ): Promise<Run[]> {
-  const { redis } = await world.dependencies.cells.get(world.cell);
-  const run = async (point: string, fails: boolean) => {
-    const asked = await world.ask();
-    if (fails) await redis.set(redisMarkerKey(asked.tenantId), 'of somebody else');
-    return { point, fails, asked };
-  };
-  const asked = await Promise.all([
-    ...forward.map((point) => run(point, false)),
-    ...backward.map((point) => run(point, true)),
-  ]);
+  const asked = await Promise.all(points.map(async (point) => ({ point, asked: await world.ask() })));
+  for (const { asked: one } of asked) await prepare(one);
   const plan = asked.map(({ point, asked: one }) => [lifecycleWorkflowId(one.tenantId), point]);
   const crashing = startCrashingWorker(world, Object.fromEntries(plan));
   try {
