@@ -151,7 +151,8 @@ async function ensureDatabase(client: pg.ClientBase, database: string): Promise<
   });
 }
 
-async function withClient(url: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
+/** One connection for all that is to be done at once: each costs the server a process. */
+export async function withClient(url: string, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
   const client = new pg.Client({ connectionString: url, application_name: 'tenantry-bootstrap' });
   await client.connect();
   try {

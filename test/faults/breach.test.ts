@@ -8,19 +8,18 @@ import type { TenantId } from '../../domain/ids.js';
 import { redisUserName } from '../../domain/names.js';
 import { canaryId } from '../../tenancy/canary.js';
 import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
+import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
 import { createHolds } from '../support/holds.js';
 import { type OwnServers, startOwnServers } from '../support/servers.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
 import {
-  askForBatch,
   type Change,
   expectBreach,
   expectCondemned,
   expectFailureOfOne,
   expectNoticed,
   expectNoticedInABatch,
-  startBatch,
   startLookingWorker,
   stepOf,
   tenantsOf,
@@ -191,7 +190,7 @@ describe('a store that lets another tenant through, in a batch', () => {
   );
 
   it('is found in every chunk, when it is the whole cell that is open', async () => {
-    const operationId = await askForBatch(world, 4);
+    const operationId = await askForBatch(world, newSlugs(4));
     const hold = holds.at('before batchVerify');
     const { handle } = await startBatch(world, operationId, 1, 2);
     await hold.reached;
@@ -208,7 +207,7 @@ describe('a store that lets another tenant through, in a batch', () => {
   });
 
   it('by one tenant condemns its chunk, and the other chunks go on', async () => {
-    const operationId = await askForBatch(world, 4);
+    const operationId = await askForBatch(world, newSlugs(4));
     const hold = holds.at('before batchVerify');
     const { handle } = await startBatch(world, operationId, 1, 2);
     await hold.reached;
@@ -264,7 +263,7 @@ describe("what a batch's look into the stores' catalogues finds, nobody being pr
     ));
 
   it('a Redis user that is gone is waited for, as Redis is told its users again when it was away', async () => {
-    const operationId = await askForBatch(world, 3);
+    const operationId = await askForBatch(world, newSlugs(3));
     const hold = holds.at('before batchVerify');
     const { handle } = await startBatch(world, operationId);
     await hold.reached;

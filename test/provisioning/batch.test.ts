@@ -1,17 +1,8 @@
-import { randomUUID } from 'node:crypto';
-import { WithStartWorkflowOperation } from '@temporalio/client';
 import pg from 'pg';
-import {
-  ADMIT,
-  type BatchAdmission,
-  PROVISION_BATCH,
-  type ProvisionBatchInput,
-} from '../../domain/contracts.js';
 import type { OperationId } from '../../domain/ids.js';
 import { mongoDatabaseName } from '../../domain/names.js';
-import { batchWorkflowId } from '../../domain/workflow-ids.js';
 import { expectAgreement } from '../support/agreement.js';
-import { SHORT } from '../support/provision.js';
+import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
 
@@ -23,30 +14,12 @@ describe('provisioning a batch', () => {
   });
   afterAll(() => world.close());
 
-  const ask = async (slugs: string[]): Promise<OperationId> => {
-    const tenants = slugs.map((slug) => ({ slug, name: 'Acme', plan: 'team' }));
-    return (await world.catalogue.requests.intake({ kind: 'provision-batch', body: { tenants } }))
-      .operationId;
-  };
-  const start = async (operationId: OperationId, attempt = 1) => {
-    const input: ProvisionBatchInput = { operationId, attempt, patience: SHORT, chunkSize: 10 };
-    const startWorkflowOperation = new WithStartWorkflowOperation(PROVISION_BATCH, {
-      workflowId: batchWorkflowId(operationId),
-      taskQueue: world.taskQueue,
-      args: [input],
-      workflowIdConflictPolicy: 'USE_EXISTING',
-    });
-    const admission: BatchAdmission = await world.temporal.workflow.executeUpdateWithStart(ADMIT, {
-      startWorkflowOperation,
-      args: [{ operationId }],
-      updateId: `${operationId}/${attempt}`,
-    });
-    return { admission, handle: await startWorkflowOperation.workflowHandle() };
-  };
-  const newSlug = (): string => `b-${randomUUID().slice(0, 13)}`;
+  const ask = (slugs: string[]) => askForBatch(world, slugs);
+  const start = (operationId: OperationId, attempt = 1) => startBatch(world, operationId, attempt);
+  const newSlug = (): string => newSlugs(1)[0] as string;
 
   it('makes every tenant and says which were probed', async () => {
-    const operationId = await ask(Array.from({ length: 25 }, newSlug));
+    const operationId = await ask(newSlugs(25));
     const { admission, handle } = await start(operationId);
     expect(admission.ordinals).toHaveLength(25);
     expect(await handle.result()).toEqual({ status: 'succeeded' });

@@ -1,12 +1,13 @@
 /** One run for each shape that a history can have. */
 import { randomUUID } from 'node:crypto';
-import { WithStartWorkflowOperation, type WorkflowHandle } from '@temporalio/client';
+import type { WorkflowHandle } from '@temporalio/client';
 import { MongoNetworkError } from 'mongodb';
-import { ADMIT, ISOLATION_PROBE, PROVISION_BATCH, type ProvisionBatchInput } from '../../domain/contracts.js';
+import { ISOLATION_PROBE } from '../../domain/contracts.js';
 import { newOperationId } from '../../domain/ids.js';
 import { redisKeyPrefix, redisMarkerKey, redisUserName } from '../../domain/names.js';
-import { batchWorkflowId, lifecycleWorkflowId } from '../../domain/workflow-ids.js';
+import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
 import { canaryId } from '../../tenancy/canary.js';
+import { askForBatch, startBatch } from '../support/batch.js';
 import { createHolds } from '../support/holds.js';
 import { atPoints, steppingIn } from '../support/points.js';
 import { SHORT, startProvision } from '../support/provision.js';
@@ -215,22 +216,5 @@ function isolationProbe({ world }: Stage): Promise<WorkflowHandle> {
 }
 
 async function batch(world: World, slugs: readonly string[]): Promise<WorkflowHandle> {
-  const tenants = slugs.map((slug) => ({ slug, name: NAME, plan: 'team' }));
-  const { operationId } = await world.catalogue.requests.intake({
-    kind: 'provision-batch',
-    body: { tenants },
-  });
-  const input: ProvisionBatchInput = { operationId, attempt: 1, patience: SHORT, chunkSize: 2 };
-  const startWorkflowOperation = new WithStartWorkflowOperation(PROVISION_BATCH, {
-    workflowId: batchWorkflowId(operationId),
-    taskQueue: world.taskQueue,
-    args: [input],
-    workflowIdConflictPolicy: 'USE_EXISTING',
-  });
-  await world.temporal.workflow.executeUpdateWithStart(ADMIT, {
-    startWorkflowOperation,
-    args: [{ operationId }],
-    updateId: operationId,
-  });
-  return startWorkflowOperation.workflowHandle();
+  return (await startBatch(world, await askForBatch(world, slugs, NAME), 1, 2)).handle;
 }

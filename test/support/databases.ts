@@ -22,14 +22,3 @@ export async function copyDatabase(admin: pg.Client | pg.Pool, wanted: WantedDat
 export async function dropDatabase(admin: pg.Client | pg.Pool, name: string): Promise<void> {
   await admin.query(`DROP DATABASE ${name}`);
 }
-
-/** One connection for all that is to be done at once: each costs the server a process. */
-export async function withClient(url: string, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    await work(client);
-  } finally {
-    await client.end();
-  }
-}

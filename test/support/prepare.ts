@@ -2,15 +2,15 @@
 import { createHash } from 'node:crypto';
 import { MongoClient } from 'mongodb';
 import type pg from 'pg';
-import { bootstrap, postgresUrl, type RolePasswords } from '../../catalogue/bootstrap.js';
+import { bootstrap, postgresUrl, type RolePasswords, withClient } from '../../catalogue/bootstrap.js';
 import type { EnforcementTrial } from '../../catalogue/cells.js';
 import { migrateCatalogue } from '../../catalogue/migrate.js';
 import { tablesInOrder } from '../../domain/manifest.js';
 import supportDesk from '../../manifest/support-desk.js';
+import { mongoUrlWithoutCredentials } from '../../tenancy/cell-connections.js';
 import { tryEnforcement } from '../../tenancy/mongo/enforcement.js';
 import { CONTEXT_FUNCTIONS } from '../../tenancy/postgres/context-sql.js';
 import { cellSchema, createTable, ensureProductSchema } from '../../tenancy/postgres/product-schema.js';
-import { withClient } from './databases.js';
 
 /** An empty cell. */
 export const CELL_TEMPLATE = 'tenantry_cell_unused';
@@ -57,7 +57,7 @@ function digestOfTables(): string {
 export async function tryServer(url: string): Promise<EnforcementTrial> {
   const admin = new MongoClient(url);
   try {
-    return await tryEnforcement(admin, url.replace(/\/\/[^@/]*@/, '//'));
+    return await tryEnforcement(admin, mongoUrlWithoutCredentials(url));
   } finally {
     await admin.close();
   }

@@ -16,7 +16,7 @@ import type pg from 'pg';
 import type { Level, Logger } from 'pino';
 import { createActivities } from '../../activities/index.js';
 import type { ActivityDependencies } from '../../activities/dependencies.js';
-import { postgresUrl, type RoleName } from '../../catalogue/bootstrap.js';
+import { postgresUrl, type RoleName, withClient } from '../../catalogue/bootstrap.js';
 import { type Catalogue, openCatalogue } from '../../catalogue/index.js';
 import type { Activities } from '../../domain/contracts.js';
 import {
@@ -33,7 +33,7 @@ import type { CreateTenantBody } from '../../domain/requests.js';
 import supportDesk from '../../manifest/support-desk.js';
 import { compose } from '../../worker/compose.js';
 import { createWorker } from '../../worker/worker.js';
-import { copyDatabase, dropDatabase, withClient } from './databases.js';
+import { copyDatabase, dropDatabase } from './databases.js';
 import { CELL_TEMPLATE, preparedTemplate } from './prepare.js';
 import { type TestStack, testStack } from './stack.js';
 

@@ -1,12 +1,9 @@
 /** A store is opened before the verification, in a run of one tenant or of a batch: what is then expected of it. */
-import { randomUUID } from 'node:crypto';
-import { WithStartWorkflowOperation } from '@temporalio/client';
-import { ADMIT, PROVISION_BATCH, type ProvisionBatchInput } from '../../../domain/contracts.js';
 import type { OperationId, TenantId } from '../../../domain/ids.js';
-import { batchWorkflowId } from '../../../domain/workflow-ids.js';
+import { askForBatch, newSlugs, startBatch } from '../../support/batch.js';
 import { expectActive, expectCanary, expectNothingLeft, expectUndone } from '../../support/expect.js';
 import type { createHolds } from '../../support/holds.js';
-import { SHORT, startProvision } from '../../support/provision.js';
+import { startProvision } from '../../support/provision.js';
 import type { World } from '../../support/world.js';
 
 /** A change in a store, as somebody who may make it. */
@@ -98,7 +95,7 @@ export async function expectFailureOfOne(world: World, holds: Holds, change: Cha
 
 /** A batch of three, the second of which is changed when all of them are made. */
 async function changedBeforeVerifying(world: World, holds: Holds, change: Change) {
-  const operationId = await askForBatch(world, 3);
+  const operationId = await askForBatch(world, newSlugs(3));
   const hold = holds.at('before batchVerify');
   const { handle } = await startBatch(world, operationId);
   await hold.reached;
@@ -158,32 +155,6 @@ async function isLetThroughAnyway(world: World, { way, needs = [] }: Way): Promi
 
 export async function stepOf(world: World, operationId: OperationId, name: string) {
   return (await world.catalogue.operations.steps(operationId)).find((step) => step.name === name);
-}
-
-export async function askForBatch(world: World, count: number): Promise<OperationId> {
-  const tenants = Array.from({ length: count }, () => ({
-    slug: `b-${randomUUID().slice(0, 13)}`,
-    name: 'Acme',
-    plan: 'team',
-  }));
-  const intake = await world.catalogue.requests.intake({ kind: 'provision-batch', body: { tenants } });
-  return intake.operationId;
-}
-
-export async function startBatch(world: World, operationId: OperationId, attempt = 1, chunkSize = 10) {
-  const input: ProvisionBatchInput = { operationId, attempt, patience: SHORT, chunkSize };
-  const startWorkflowOperation = new WithStartWorkflowOperation(PROVISION_BATCH, {
-    workflowId: batchWorkflowId(operationId),
-    taskQueue: world.taskQueue,
-    args: [input],
-    workflowIdConflictPolicy: 'USE_EXISTING',
-  });
-  await world.temporal.workflow.executeUpdateWithStart(ADMIT, {
-    startWorkflowOperation,
-    args: [{ operationId }],
-    updateId: `${operationId}/${attempt}`,
-  });
-  return { handle: await startWorkflowOperation.workflowHandle() };
 }
 
 export async function tenantsOf(world: World, operationId: OperationId): Promise<TenantId[]> {
