@@ -13,9 +13,10 @@ export function canaryRepository(pool: Pool) {
     async intend(cell: CellName, id: TenantId, blueprint: Blueprint): Promise<SealedCredential[]> {
       return transaction(pool, async (client) => {
         await client.query(
-          // A double hyphen at the end of a word is no slug that a customer could ask for.
+          // A double hyphen at the end of a word is no slug that a customer could ask for. Not ON CONFLICT (id) alone: of two
+          // workers at once one may come upon the slug first.
           `INSERT INTO tenant (id, slug, name, plan, cell, state, generation, system)
-           VALUES ($1, 'canary--' || $2 || '--', 'Canary', 'none', $2, 'provisioning', 1, true) ON CONFLICT (id) DO NOTHING`,
+           VALUES ($1, 'canary--' || $2 || '--', 'Canary', 'none', $2, 'provisioning', 1, true) ON CONFLICT DO NOTHING`,
           [id, cell],
         );
         await client.query(

@@ -1,7 +1,8 @@
 /** The same thing asked for, or done, twice at once. */
 import { Collection } from 'mongodb';
+import { withClient } from '../../catalogue/bootstrap.js';
 import { openCatalogue } from '../../catalogue/index.js';
-import { newOperationId } from '../../domain/ids.js';
+import { newOperationId, newTenantId } from '../../domain/ids.js';
 import { createLogger } from '../../domain/log.js';
 import { redisMarkerKey } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
@@ -240,6 +241,25 @@ describe('a cell that several workers prepare at once', () => {
     await expectActive(world, asked);
     await world.close();
   });
+});
+
+/** Which comes upon the other's row first is chance, so there are many. */
+it('a canary that several workers write down at once is written once, with the same passwords for all', async () => {
+  const world = await createWorld({ prepare: false });
+  const { catalogue } = world;
+  for (let round = 0; round < 50; round++) {
+    const id = newTenantId();
+    await withClient(world.url('control'), (client) =>
+      client.query(
+        `SET search_path = tenantry; DELETE FROM credential; DELETE FROM allocation; DELETE FROM tenant`,
+      ),
+    );
+    const found = await Promise.all(
+      [1, 2, 3, 4].map(() => catalogue.canaries.intend(world.cell, id, world.dependencies.blueprint)),
+    );
+    expect(found).toEqual(found.map(() => found[0]));
+  }
+  await world.close();
 });
 
 const both = <T>(run: () => Promise<T>): Promise<[T, T]> => Promise.all([run(), run()]);
