@@ -1,6 +1,7 @@
 /** Real servers, started once for all files by the global set-up; each test has its own databases and task queue. */
 module.exports = {
-  testEnvironment: 'node',
+  testEnvironment: '<rootDir>/dist/test/support/jest/environment.js',
+  runtime: '<rootDir>/dist/test/support/jest/runtime.js',
   testMatch: ['<rootDir>/test/**/*.test.ts'],
   transform: {
     '^.+\\.ts$': [
@@ -12,6 +13,7 @@ module.exports = {
   globalSetup: '<rootDir>/dist/test/support/global-setup.js',
   globalTeardown: '<rootDir>/dist/test/support/global-teardown.js',
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.tenantry/'],
-  maxWorkers: 2,
+  // One more than the cores it must do with: many tests wait for a server.
+  maxWorkers: 3,
   testTimeout: 60_000,
 };

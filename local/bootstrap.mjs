@@ -28,17 +28,7 @@ class Failure extends Error {}
 const tasks = {
   // Kept when it is compiled, and told by a channel when this process is gone.
   start: () => handOver([path.join('dist', 'local', 'start.js'), ...rest], { channel: true }),
-  // The MongoDB driver loads a module with import(), which Jest's sandbox allows only with this flag.
-  test: () =>
-    handOver(
-      [
-        '--experimental-vm-modules',
-        '--disable-warning=ExperimentalWarning',
-        path.join('node_modules', '.bin', 'jest'),
-        ...rest,
-      ],
-      { group: true },
-    ),
+  test: () => handOver([path.join('node_modules', '.bin', 'jest'), ...rest], { group: true }),
   build: () => handOver([path.join('dist', 'worker', 'bundle.js'), ...rest], {}),
   reset: () => handOver([path.join('dist', 'local', 'reset.js'), ...rest], {}),
   bench: () => handOver([path.join('dist', 'bench', 'main.js'), ...rest], { group: true }),

@@ -1,6 +1,5 @@
 // A MongoDB client for one errand on a server of this machine.
 
-import os from 'node:os';
 import { MongoClient } from 'mongodb';
 
 export async function withClient<T>(url: string, errand: (client: MongoClient) => Promise<T>): Promise<T> {
@@ -10,8 +9,6 @@ export async function withClient<T>(url: string, errand: (client: MongoClient) =
     socketTimeoutMS: 20_000,
     maxPoolSize: 1,
     serverMonitoringMode: 'poll',
-    // The driver would import() it, which Jest's sandbox cannot; the handshake then lacks the driver's name.
-    runtimeAdapters: { os },
   });
   try {
     await client.connect();

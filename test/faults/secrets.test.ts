@@ -12,7 +12,8 @@ import { createHolds } from '../support/holds.js';
 import { startProvision } from '../support/provision.js';
 import type { Asked } from '../support/steps.js';
 import { until } from '../support/until.js';
-import { createWorld, saidByWorkers, type World } from '../support/world.js';
+import { saidByWorkers } from '../support/temporal-runtime.js';
+import { createWorld, type World } from '../support/world.js';
 
 describe('what is kept and said of a run', () => {
   const lines: string[] = [];

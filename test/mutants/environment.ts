@@ -4,7 +4,7 @@
  */
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import type { Circus } from '@jest/types';
-import { TestEnvironment } from 'jest-environment-node';
+import TestEnvironment from '../support/jest/environment.js';
 import { chosenMutant, type Note, VARIABLES } from './mutant.js';
 
 export default class MutantEnvironment extends TestEnvironment {

@@ -83,8 +83,6 @@ async function jest(
 ): Promise<JestRun> {
   const results = path.join(own, 'results.json');
   const args = [
-    '--experimental-vm-modules',
-    '--disable-warning=ExperimentalWarning',
     path.join('node_modules', '.bin', 'jest'),
     `--config=${JSON.stringify(config())}`,
     '--runInBand',

@@ -3,15 +3,8 @@
  * shared (or, for tests that stop one, its own), the names never.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { inspect } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
-import {
-  DefaultLogger,
-  NativeConnection,
-  Runtime,
-  type Worker,
-  type WorkerOptions,
-} from '@temporalio/worker';
+import type { NativeConnection, Worker, WorkerOptions } from '@temporalio/worker';
 import type pg from 'pg';
 import type { Level, Logger } from 'pino';
 import { createActivities } from '../../activities/index.js';
@@ -36,22 +29,7 @@ import { createWorker } from '../../worker/worker.js';
 import { copyDatabase, dropDatabase } from './databases.js';
 import { CELL_TEMPLATE, preparedTemplate } from './prepare.js';
 import { type TestStack, testStack } from './stack.js';
-
-/** Everything that workers of this file have said, whatever the level. */
-export const saidByWorkers: string[] = [];
-
-// Once for each test file; what a worker says below a warning is noise in a test's output, and that something failed is
-// what many tests are about.
-Runtime.install({
-  logger: new DefaultLogger('TRACE', ({ level, message, meta }) => {
-    const line = `[${level}] ${message} ${inspect(meta, { depth: 8 })}`;
-    saidByWorkers.push(line);
-    if (/WARN|ERROR/.test(level) && !/^(Workflow|Activity) (failed|completed as cancelled)/.test(message))
-      process.stderr.write(`${line}\n`);
-  }),
-  // The core warns of each activity that was given up and completes all the same.
-  telemetryOptions: { logging: { filter: 'ERROR', forward: {} } },
-});
+import { connectWorkers } from './temporal-runtime.js';
 
 export interface WorldOptions {
   /** Servers in the place of the shared ones. */
@@ -198,7 +176,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     async startWorker(overrides = {}) {
       const { around } = overrides;
       const worker = await createWorker({
-        connection: await (native ??= NativeConnection.connect({ address })),
+        connection: await (native ??= connectWorkers(address)),
         namespace: 'default',
         taskQueue: overrides.taskQueue ?? env.TENANTRY_TEMPORAL_TASK_QUEUE,
         activities: around

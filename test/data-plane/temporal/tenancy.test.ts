@@ -22,6 +22,7 @@ import { CONTEXT_HEADER, MESSAGE_HEADER } from '../../../tenancy/temporal/header
 import { type TemporalTenancy, temporalTenancy } from '../../../tenancy/temporal/index.js';
 import { createPasses } from '../../../tenancy/temporal/passes.js';
 import { currentTenant, type Tenantry } from '../../../tenancy/index.js';
+import { connectWorkers } from '../../support/temporal-runtime.js';
 import { until } from '../../support/until.js';
 import { createWorld, type World } from '../../support/world.js';
 import { change, insertTenant, open, type Row } from '../context/support.js';
@@ -47,7 +48,7 @@ beforeAll(async () => {
   await tenantry.listening;
   tenancy = temporalTenancy(tenantry, { namespace });
   connection = await Connection.connect({ address: world.stack.temporalAddress });
-  native = await NativeConnection.connect({ address: world.stack.temporalAddress });
+  native = await connectWorkers(world.stack.temporalAddress);
   client = new Client({ connection, namespace, interceptors: tenancy.client });
   const dist = join(__dirname, '..', '..', '..', 'dist');
   bundle = await bundleWorkflowCode({

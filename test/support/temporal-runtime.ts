@@ -1,0 +1,38 @@
+/**
+ * Temporal's runtime of a test process, and what its workers say. Its package is one for all test files of a process, and
+ * the runtime ends with its last worker and connection.
+ */
+import { inspect } from 'node:util';
+import { IllegalStateError } from '@temporalio/common';
+import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
+
+const LINES = Symbol.for('tenantry.test.said-by-workers');
+const shared = globalThis as { [LINES]?: string[] };
+
+/** Everything that workers of this file have said, whatever the level. */
+export const saidByWorkers = (shared[LINES] ??= []);
+saidByWorkers.length = 0;
+
+/** A worker's connection. Whoever opens the first one makes the runtime. */
+export async function connectWorkers(address: string): Promise<NativeConnection> {
+  ensureRuntime();
+  return NativeConnection.connect({ address });
+}
+
+function ensureRuntime(): void {
+  try {
+    Runtime.install({
+      logger: new DefaultLogger('TRACE', ({ level, message, meta }) => {
+        const line = `[${level}] ${message} ${inspect(meta, { depth: 8 })}`;
+        saidByWorkers.push(line);
+        // What is below a warning is noise in a test's output, and that something failed is what many tests are about.
+        if (/WARN|ERROR/.test(level) && !/^(Workflow|Activity) (failed|completed as cancelled)/.test(message))
+          process.stderr.write(`${line}\n`);
+      }),
+      // The core warns of each activity that was given up and completes all the same.
+      telemetryOptions: { logging: { filter: 'ERROR', forward: {} } },
+    });
+  } catch (error) {
+    if (!(error instanceof IllegalStateError)) throw error;
+  }
+}
