@@ -24,7 +24,7 @@ export class InteractivePool {
   readonly #idle: { readonly connection: Connection; readonly timer: NodeJS.Timeout }[] = [];
   readonly #lent = new Set<Connection>();
   readonly #farewells = new Set<Promise<unknown>>();
-  #opening = 0;
+  readonly #opening = new Set<Promise<void>>();
   readonly #waiting: Waiting[] = [];
   #closed = false;
 
@@ -104,6 +104,8 @@ export class InteractivePool {
     await Promise.all([
       ...this.#idle.splice(0).map(({ connection }) => connection.end()),
       ...this.#farewells,
+      // One that comes now is destroyed.
+      ...this.#opening,
     ]);
   }
 
@@ -115,25 +117,25 @@ export class InteractivePool {
       if (item.connection.idle) this.#give(item.connection);
     }
     const wanted = Math.min(
-      this.#waiting.length - this.#opening,
-      this.#options.interactive - this.#lent.size - this.#opening,
+      this.#waiting.length - this.#opening.size,
+      this.#options.interactive - this.#lent.size - this.#opening.size,
     );
     for (let i = 0; i < wanted; i++) this.#add();
   }
 
   #add(): void {
-    this.#opening += 1;
-    this.#open().then(
+    const opening = this.#open().then(
       (connection) => {
-        this.#opening -= 1;
+        this.#opening.delete(opening);
         this.#give(connection);
       },
       (error: unknown) => {
-        this.#opening -= 1;
+        this.#opening.delete(opening);
         this.#waiting[0]?.fail(error);
         this.#serve();
       },
     );
+    this.#opening.add(opening);
   }
 
   #give(connection: Connection): void {

@@ -43,7 +43,7 @@ export class Lanes {
   readonly #open: () => Promise<Connection>;
   readonly #options: LaneOptions;
   #lanes: Connection[] = [];
-  #opening = 0;
+  readonly #opening = new Set<Promise<void>>();
   #waiting: Waiting[] = [];
   #watch: NodeJS.Timeout | undefined;
   #closed = false;
@@ -70,7 +70,7 @@ export class Lanes {
     this.#closed = true;
     for (const { reject } of this.#waiting.splice(0)) reject(closedError());
     // Watched to the end: what is under way on a server that hangs would be waited for for ever.
-    await Promise.all(this.#lanes.map((lane) => lane.end()));
+    await Promise.all([...this.#lanes.map((lane) => lane.end()), ...this.#opening]);
     clearInterval(this.#watch);
   }
 
@@ -100,7 +100,7 @@ export class Lanes {
       }
     }
     // One at a time: what a burst of statements needs is known when the next one is there.
-    if (this.#opening === 0) {
+    if (this.#opening.size === 0) {
       this.#lanes = this.#lanes.filter((lane) => lane.usable);
       if (this.#lanes.length < connections) this.#add();
     }
@@ -108,24 +108,24 @@ export class Lanes {
   }
 
   #add(): void {
-    this.#opening += 1;
-    this.#open().then(
+    const opening = this.#open().then(
       (lane) => {
-        this.#opening -= 1;
-        if (this.#closed) return void lane.end();
+        this.#opening.delete(opening);
+        if (this.#closed) return lane.end();
         this.#lanes.push(lane);
         lane.onRoom = () => {
           if (this.#waiting.length > 0) this.#serve();
         };
-        this.#serve();
+        return this.#serve();
       },
       (error: Error) => {
-        this.#opening -= 1;
+        this.#opening.delete(opening);
         // Those who wait have no other connection to wait for.
-        if (this.#lanes.every((lane) => !lane.usable) && this.#opening === 0)
+        if (this.#lanes.every((lane) => !lane.usable) && this.#opening.size === 0)
           for (const { reject } of this.#waiting.splice(0)) reject(error);
       },
     );
+    this.#opening.add(opening);
   }
 
   #serve(): void {

@@ -424,3 +424,17 @@ describe('a prepared statement', () => {
 });
 
 const codeOfReason = (reason: unknown): unknown => (reason as { code?: unknown }).code;
+
+it('closing waits for connections that are just being opened', async () => {
+  for (let round = 0; round < 30; round++) {
+    const pool = cell.pool();
+    const scoped = pool.forTenant({ tenantId: acme });
+    const work = Promise.allSettled([
+      scoped.query('SELECT 1'),
+      scoped.transaction((tx) => tx.query('SELECT 1')),
+    ]);
+    await pool.close();
+    await work;
+    await cell.settle();
+  }
+});
