@@ -150,6 +150,6 @@ export const REDIS_MUTANTS: readonly Mutant[] = [
     find: 'if (waiting.request.repeatable && waiting.losses === 1',
     replace: 'if (waiting.losses === 1',
     tests: ['test/data-plane/redis/connections.test.ts'],
-    named: 'never runs twice',
+    named: 'has run once',
   },
 ];

@@ -9,6 +9,8 @@ export interface Link {
   cut(): void;
   /** Every connection that goes through it now stays open, and nothing comes through any more. */
   hold(): void;
+  /** Of every connection that goes through it now: the server gets what it is sent, and what it answers does not come. */
+  holdAnswers(): void;
   /** Later connections go to another server. */
   leadTo(to: string): void;
   /** The one that has gone through it for longest, if there is one. */
@@ -20,8 +22,10 @@ export async function openLink(to: string): Promise<Link> {
   const url = new URL(to);
   let server = addressOf(to);
   const sockets = new Set<Socket>();
+  const answering = new WeakSet<Socket>();
   const link = createServer((near) => {
     const far = connect(server);
+    answering.add(far);
     for (const [from, into] of [
       [near, far],
       [far, near],
@@ -48,6 +52,9 @@ export async function openLink(to: string): Promise<Link> {
     cut,
     hold() {
       for (const socket of sockets) socket.unpipe();
+    },
+    holdAnswers() {
+      for (const socket of sockets) if (answering.has(socket)) socket.unpipe();
     },
     leadTo(other) {
       server = addressOf(other);

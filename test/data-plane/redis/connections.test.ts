@@ -165,6 +165,29 @@ describe('connections to Redis', () => {
     }
   });
 
+  it('a lost answer: the read is sent again, the write is an outage and has run once', async () => {
+    const tenant = await bench.tenant();
+    const link = await openLink(bench.url);
+    const servers = { redisUrl: withoutCredentials(link.url) };
+    const source = bench.source({ servers, sharedConnections: 1, ownConnections: 0 });
+    const notes = scopedOf(source, tenant).namespace('notes');
+    const ran = () => bench.admin.get(`${tenant.prefix}notes:n`);
+    try {
+      await notes.set('mine', 'kept');
+      link.holdAnswers();
+      const write = expect(notes.incr('n')).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
+      const read = notes.get('mine');
+      await until('it has run', async () => (await ran()) === '1');
+      link.cut();
+      await write;
+      expect(await read).toBe('kept');
+      expect(await ran()).toBe('1');
+    } finally {
+      await source.close();
+      await link.close();
+    }
+  });
+
   it('a rotated password loses no request, on shared connections and on own ones', async () => {
     const [tenant] = await two();
     for (const ownConnections of [0, 4]) {
