@@ -30,6 +30,8 @@ export interface Ahead {
   readonly values?: readonly (string | null)[];
   /** Worth preparing: the same on every use. */
   readonly constant?: boolean;
+  /** As it is sent by the name under which it was prepared. Kept here by the connection that sends it first. */
+  bytes?: Buffer;
 }
 
 /** Why a statement that was sent has no answer: it may or may not have run. Whether to repeat it, its caller knows. */
@@ -202,9 +204,7 @@ export class Connection {
     const name = constant === true ? this.#constants.get(text) : undefined;
     if (name === undefined) return runBytes({ text }, values);
     // The same on every connection, since each prepares the same constants in the same order.
-    let bytes = encoded.get(step);
-    if (bytes === undefined) encoded.set(step, (bytes = runBytes({ name }, values)));
-    return bytes;
+    return (step.bytes ??= runBytes({ name }, values));
   }
 
   /** The answer that is just being read. Those behind it are lost with the connection. */
@@ -239,9 +239,6 @@ export class Connection {
     this.#constants.set(text, name);
   }
 }
-
-/** Of the steps that a caller keeps, such as the way into its tenant. */
-const encoded = new WeakMap<Ahead, Buffer>();
 
 const isOurs = (error: Error, code: string): boolean =>
   error instanceof pg.DatabaseError && error.code === code;
