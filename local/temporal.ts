@@ -2,7 +2,7 @@
 
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
-import { Connection } from '@temporalio/client';
+import { Connection, type WorkflowService } from '@temporalio/client';
 import { flags, run } from './command.js';
 import { findOnPath, findServer, type Found, type Way } from './find.js';
 import { accepts, freePort } from './ports.js';
@@ -128,28 +128,30 @@ async function versionOf(
 }
 
 async function askVersion(address: string): Promise<string> {
-  const connection = await Connection.connect({ address, connectTimeout: 2_000 });
-  try {
-    const info = await connection.withDeadline(Date.now() + 5_000, () =>
-      connection.workflowService.getSystemInfo({}),
-    );
+  return connected(address, async (ask) => {
+    const info = await ask((service) => service.getSystemInfo({}));
     // Ready is not only listening: the namespace is registered a moment after the port is open.
-    await connection.withDeadline(Date.now() + 5_000, () =>
-      connection.workflowService.describeNamespace({ namespace: 'default' }),
-    );
+    await ask((service) => service.describeNamespace({ namespace: 'default' }));
     return info.serverVersion ?? 'of an unknown version';
-  } finally {
-    await connection.close();
-  }
+  });
 }
 
 /** New search attributes are refused for up to two seconds, until the server has looked again which there are. */
 async function findBy(searchAttributes: readonly string[], address: string): Promise<void> {
+  const query = searchAttributes.map((name) => `${name} = 'none'`).join(' AND ');
+  await connected(address, (ask) =>
+    ask((service) => service.countWorkflowExecutions({ namespace: 'default', query })),
+  );
+}
+
+type Ask = <R>(question: (service: WorkflowService) => Promise<R>) => Promise<R>;
+
+/** Each question has a bound of its own. */
+async function connected<R>(address: string, work: (ask: Ask) => Promise<R>): Promise<R> {
   const connection = await Connection.connect({ address, connectTimeout: 2_000 });
   try {
-    const query = searchAttributes.map((name) => `${name} = 'none'`).join(' AND ');
-    await connection.withDeadline(Date.now() + 5_000, () =>
-      connection.workflowService.countWorkflowExecutions({ namespace: 'default', query }),
+    return await work((question) =>
+      connection.withDeadline(Date.now() + 5_000, () => question(connection.workflowService)),
     );
   } finally {
     await connection.close();
