@@ -20,6 +20,10 @@ export const ROLES = {
 export type RoleName = keyof typeof ROLES;
 export type RolePasswords = Readonly<Record<RoleName, string>>;
 
+/** Who may connect, beside the owner: to the catalogue's database, and to a cell's. */
+export const CONTROL_ROLES: readonly RoleName[] = ['catalogue', 'lookup'];
+export const CELL_ROLES: readonly RoleName[] = ['catalogue', 'runtime', 'purge'];
+
 export interface BootstrapOptions {
   /** A superuser, connected to any database. */
   readonly adminUrl: string;
@@ -35,8 +39,8 @@ export async function bootstrap(options: BootstrapOptions): Promise<void> {
     await inLockedTransaction(client, 'bootstrap', () => ensureRoles(client, options.passwords));
     for (const database of new Set([controlDatabase, cellDatabase])) await ensureDatabase(client, database);
   });
-  await secureDatabase(adminUrl, controlDatabase, ['catalogue', 'lookup']);
-  await secureDatabase(adminUrl, cellDatabase, ['catalogue', 'runtime', 'purge']);
+  await secureDatabase(adminUrl, controlDatabase, CONTROL_ROLES);
+  await secureDatabase(adminUrl, cellDatabase, CELL_ROLES);
 }
 
 /** The URL of the same server for another database and, when given, another role. */

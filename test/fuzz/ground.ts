@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { pino } from 'pino';
-import { postgresUrl, type RoleName } from '../../catalogue/bootstrap.js';
+import { CELL_ROLES, CONTROL_ROLES, postgresUrl, type RoleName } from '../../catalogue/bootstrap.js';
 import { type Catalogue, openCatalogue } from '../../catalogue/index.js';
 import { cellName } from '../../domain/ids.js';
 import type { Manifest } from '../../domain/manifest.js';
@@ -72,7 +72,7 @@ export async function layGround({ stack, ways, pgbouncer }: GroundOptions): Prom
   };
   try {
     const createDatabase = databasesOn(stack, closing);
-    const control = await createDatabase('control', stack.controlTemplate, ['catalogue', 'lookup']);
+    const control = await createDatabase('control', stack.controlTemplate, CONTROL_ROLES);
     const catalogue = openCatalogue({ url: control('catalogue'), name: 'tenantry-fuzz' });
     closing.push(() => catalogue.close());
     const rootKey = randomBytes(32);
@@ -132,7 +132,7 @@ function databasesOn({ postgresUrl: adminUrl, passwords }: GroundOptions['stack'
 
 async function layCell(site: Site, way: Way): Promise<Cell> {
   const { stack, catalogue, rootKey, closing } = site;
-  const url = await site.createDatabase(way, CELL_TEMPLATE, ['catalogue', 'runtime', 'purge']);
+  const url = await site.createDatabase(way, CELL_TEMPLATE, CELL_ROLES);
   const name = cellName(`fuzz-${way}`);
   const declared = {
     name,

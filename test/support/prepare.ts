@@ -2,7 +2,13 @@
 import { createHash } from 'node:crypto';
 import { MongoClient } from 'mongodb';
 import type pg from 'pg';
-import { bootstrap, postgresUrl, type RolePasswords, withClient } from '../../catalogue/bootstrap.js';
+import {
+  bootstrap,
+  CELL_ROLES,
+  postgresUrl,
+  type RolePasswords,
+  withClient,
+} from '../../catalogue/bootstrap.js';
 import type { EnforcementTrial } from '../../catalogue/cells.js';
 import { migrateCatalogue } from '../../catalogue/migrate.js';
 import { tablesInOrder } from '../../domain/manifest.js';
@@ -11,6 +17,7 @@ import { mongoUrlWithoutCredentials } from '../../tenancy/cell-connections.js';
 import { tryEnforcement } from '../../tenancy/mongo/enforcement.js';
 import { CONTEXT_FUNCTIONS } from '../../tenancy/postgres/context-sql.js';
 import { cellSchema, createTable, ensureProductSchema } from '../../tenancy/postgres/product-schema.js';
+import { copyDatabase } from './databases.js';
 
 /** An empty cell. */
 export const CELL_TEMPLATE = 'tenantry_cell_unused';
@@ -28,11 +35,9 @@ export async function prepareTemplates(
 ): Promise<void> {
   await bootstrap({ adminUrl, passwords, controlDatabase: controlTemplate, cellDatabase: CELL_TEMPLATE });
   await migrateCatalogue(postgresUrl(adminUrl, controlTemplate, 'owner', passwords));
-  await bootstrap({
-    adminUrl,
-    passwords,
-    controlDatabase: controlTemplate,
-    cellDatabase: PREPARED_CELL_TEMPLATE,
+  await withClient(adminUrl, async (admin) => {
+    if ((await preparedTemplate(admin)) === PREPARED_CELL_TEMPLATE) return;
+    await copyDatabase(admin, { name: PREPARED_CELL_TEMPLATE, template: CELL_TEMPLATE, roles: CELL_ROLES });
   });
   await withClient(postgresUrl(adminUrl, PREPARED_CELL_TEMPLATE, 'owner', passwords), (owner) =>
     ensureProductSchema(owner, supportDesk),

@@ -9,7 +9,13 @@ import type pg from 'pg';
 import type { Level, Logger } from 'pino';
 import { createActivities } from '../../activities/index.js';
 import type { ActivityDependencies } from '../../activities/dependencies.js';
-import { postgresUrl, type RoleName, withClient } from '../../catalogue/bootstrap.js';
+import {
+  CELL_ROLES,
+  CONTROL_ROLES,
+  postgresUrl,
+  type RoleName,
+  withClient,
+} from '../../catalogue/bootstrap.js';
 import { type Catalogue, openCatalogue } from '../../catalogue/index.js';
 import type { Activities } from '../../domain/contracts.js';
 import {
@@ -93,13 +99,13 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
       copyDatabase(admin, {
         name: databases.control,
         template: stack.controlTemplate,
-        roles: ['catalogue', 'lookup'],
+        roles: CONTROL_ROLES,
       }),
     cell: async (admin) =>
       copyDatabase(admin, {
         name: databases.cell,
         template: isPrepared && manifest === supportDesk ? await preparedTemplate(admin) : CELL_TEMPLATE,
-        roles: ['catalogue', 'runtime', 'purge'],
+        roles: CELL_ROLES,
       }),
   });
   const url: World['url'] = (database, role) =>

@@ -1,7 +1,7 @@
 /** A cell's PostgreSQL of a test's own, with tenants whose gates are open, and the scoped pools that reach it. */
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
-import { postgresUrl, type RoleName } from '../../../catalogue/bootstrap.js';
+import { CELL_ROLES, postgresUrl, type RoleName } from '../../../catalogue/bootstrap.js';
 import { createPool } from '../../../catalogue/pool.js';
 import { newTenantId, type TenantId } from '../../../domain/ids.js';
 import { defineManifest, type Manifest } from '../../../domain/manifest.js';
@@ -89,7 +89,7 @@ export async function openCell(options: TestCellOptions = {}): Promise<TestCell>
   await copyDatabase(server, {
     name: database,
     template: CELL_TEMPLATE,
-    roles: ['catalogue', 'runtime', 'purge'],
+    roles: CELL_ROLES,
   });
   const url = (role?: RoleName): string => postgresUrl(adminUrl, database, role, role && passwords);
   const owner = await connect(url('owner'));
