@@ -127,11 +127,12 @@ describe('connections to Redis', () => {
     const stop = new AbortController();
     const counted = new Map<TestTenant, { said: number; unknown: number }>();
     const wrong: unknown[] = [];
-    const work = tenants.map(async (tenant) => {
-      const notes = scopedOf(source, tenant).namespace('notes');
+    const mine = tenants.map((tenant) => ({ tenant, notes: scopedOf(source, tenant).namespace('notes') }));
+    // Before the first cut, which would be an outage to a write.
+    await Promise.all(mine.map(({ tenant, notes }) => notes.set('mine', tenant.tenantId)));
+    const work = mine.map(async ({ tenant, notes }) => {
       const count = { said: 0, unknown: 0 };
       counted.set(tenant, count);
-      await notes.set('mine', tenant.tenantId);
       while (!stop.signal.aborted) {
         try {
           await notes.incr('n');
