@@ -7,6 +7,7 @@ import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants } from '../context/tenant-context.js';
 import { storeError } from '../store-error.js';
+import type { LentClient } from './lent-client.js';
 import { type Login, type LoginOptions, logIn } from './login.js';
 import { UnderWay } from './under-way.js';
 
@@ -42,8 +43,10 @@ export interface PoolStats {
   readonly connections: number;
   readonly connectionBound: number;
   readonly opened: number;
-  /** Closed to make room. */
+  /** Gave way to make room. */
   readonly evicted: number;
+  /** Logins over a client that was another tenant's before. */
+  readonly handedOn: number;
 }
 
 export interface ClientPool {
@@ -61,6 +64,8 @@ interface Seat {
   login: Login | undefined;
   leases: number;
   holds: number;
+  /** Something may still be under way on its client, or its login was refused: no other tenant gets that client. */
+  spoilt: boolean;
   readonly underWay: UnderWay;
   readonly callers: Set<Caller>;
   usedAt: number;
@@ -88,7 +93,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   /** Each has a place: connecting, ready, or on its way out. */
   const placed = new Set<Seat>();
   const closes = new Set<Promise<void>>();
-  const counts = { opened: 0, evicted: 0 };
+  const counts = { opened: 0, evicted: 0, handedOn: 0 };
   let closing = false;
   let onDrained = (): void => undefined;
 
@@ -111,6 +116,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
       bound: (work) => seat.underWay.bound(work),
       refuse() {
         doubted.add(seat.tenantId);
+        seat.spoilt = true;
         retire(seat);
       },
       release() {
@@ -134,6 +140,8 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   };
 
   const closeSeat = (seat: Seat, login: Login): void => {
+    const client = queue.size > 0 && !seat.spoilt ? login.handOn() : undefined;
+    if (client !== undefined) return leavePlace(seat, client);
     const closed = withinClose(login).then(() => {
       closes.delete(closed);
       leavePlace(seat);
@@ -141,20 +149,24 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     closes.add(closed);
   };
 
-  const leavePlace = (seat: Seat): void => {
+  /** @param client for whoever is next, of whom there is one */
+  const leavePlace = (seat: Seat, client?: LentClient): void => {
     placed.delete(seat);
     if (placed.size === 0) onDrained();
-    admitNext();
+    admitNext(client);
   };
 
   /** Gives free places to who waits, and makes as many clients go as there are tenants waiting. */
-  const admitNext = (): void => {
+  const admitNext = (client?: LentClient): void => {
+    let handedOn = client;
     for (const seat of queue) {
       if (placed.size >= maxClients) break;
       queue.delete(seat);
-      connect(seat);
+      connect(seat, handedOn);
+      handedOn = undefined;
     }
-    for (let wanted = queue.size - draining(); wanted > 0; wanted--) {
+    // One that goes may have given its place to the next already.
+    while (queue.size > draining()) {
       const victim = chooseVictim(seats.values());
       if (victim === undefined) return;
       counts.evicted++;
@@ -162,13 +174,15 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     }
   };
 
-  const open = async (seat: Seat): Promise<Login> => {
+  const open = async (seat: Seat, client?: LentClient): Promise<Login> => {
     seat.state = 'connecting';
     placed.add(seat);
     counts.opened++;
+    if (client !== undefined) counts.handedOn++;
     try {
+      const fresh = doubted.delete(seat.tenantId);
       // Its events and timers are nobody's.
-      seat.login = await outsideTenants(() => logIn(options, seat.tenantId, doubted.delete(seat.tenantId)));
+      seat.login = await outsideTenants(() => logIn(options, seat.tenantId, fresh, client));
       [seat.usedAt, seat.checkedAt] = [performance.now(), performance.now()];
       seat.state = 'ready';
       return seat.login;
@@ -178,8 +192,8 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     }
   };
 
-  const connect = (seat: Seat): void => {
-    open(seat).then(
+  const connect = (seat: Seat, client?: LentClient): void => {
+    open(seat, client).then(
       (login) => {
         for (const caller of seat.callers) caller.resolve(leaseOf(seat, login));
         seat.callers.clear();
@@ -274,8 +288,10 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
           performance.now() - longestMs,
           () => new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' }),
         );
+        if (!isStuck) continue;
         // Its connections may be taken for good.
-        if (isStuck) retire(seat);
+        seat.spoilt = true;
+        retire(seat);
       }
     },
     Math.min(longestMs / 4, 1_000),
@@ -347,6 +363,7 @@ const newSeat = (tenantId: TenantId): Seat => ({
   login: undefined,
   leases: 0,
   holds: 0,
+  spoilt: false,
   underWay: new UnderWay(),
   callers: new Set(),
   usedAt: 0,

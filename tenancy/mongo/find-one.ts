@@ -14,21 +14,29 @@ import {
 } from 'mongodb';
 
 export type FindOne = (
+  db: Db,
   collection: Collection,
   filter: Document,
   options: Document,
 ) => Promise<Document | null>;
 
 /** @param poolSize as many sessions are kept from one call to the next */
-export function findOneThrough(client: MongoClient, db: Db, poolSize: number): FindOne {
+export function createFindOne(client: MongoClient, poolSize: number): FindOne {
   const { retryReads } = client.options;
   const concern = client.readConcern && { readConcern: client.readConcern };
   // What a command does not take from its client by itself.
   const { readPreference } = client;
-  const given = nothingInherited(db.bsonOptions, readPreference.mode === 'primary' ? {} : { readPreference });
+  const given = nothingInherited(
+    client.bsonOptions,
+    readPreference.mode === 'primary' ? {} : { readPreference },
+  );
   const idle: Sent[] = [];
 
-  const send = async (command: Document, signal: AbortSignal | undefined): Promise<Document | null> => {
+  const send = async (
+    db: Db,
+    command: Document,
+    signal: AbortSignal | undefined,
+  ): Promise<Document | null> => {
     const sent = idle.pop() ?? nothingInherited(given, { session: client.startSession(ALONE) });
     let kept = false;
     try {
@@ -41,15 +49,15 @@ export function findOneThrough(client: MongoClient, db: Db, poolSize: number): F
     }
   };
 
-  return async (collection, filter, options) => {
+  return async (db, collection, filter, options) => {
     const command = commandOf(collection.collectionName, filter, options, concern);
     if (command === undefined) return await collection.findOne(filter, options);
     const signal = options['signal'] as AbortSignal | undefined;
     try {
-      return await send(command, signal);
+      return await send(db, command, signal);
     } catch (error) {
       if (!retryReads || !isRetryable(error)) throw error;
-      return await send(command, signal);
+      return await send(db, command, signal);
     }
   };
 }

@@ -3,21 +3,24 @@
  * refused asks for the password again, for as long as the catalogue and the server may disagree.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import { type Collection, type Db, MongoClient, MongoNetworkError, MongoServerError } from 'mongodb';
+import {
+  type Collection,
+  type Db,
+  type Document,
+  type MongoClient,
+  MongoNetworkError,
+  MongoServerError,
+} from 'mongodb';
 import type { TenantId } from '../../domain/ids.js';
 import { mongoDatabaseName, mongoUserName } from '../../domain/names.js';
 import type { TenantCredential, TenantCredentials } from '../context/cell-servers.js';
-import { type FindOne, findOneThrough } from './find-one.js';
+import { type ClientOptions, type LentClient, openClient } from './lent-client.js';
+import type { MongoUser } from './user-switch.js';
 
-export interface LoginOptions {
-  /** Without credentials. */
-  readonly mongoUrl: string;
+export interface LoginOptions extends ClientOptions {
   readonly credentials: TenantCredentials;
-  readonly poolSize: number;
   /** How long a refused login is tried again: a rotation is in two places, and one of them is later. Milliseconds. */
   readonly loginPatienceMs: number;
-  readonly serverSelectionMs: number;
-  readonly socketTimeoutMs: number;
 }
 
 /** All that is known of one connected client. It never leaves this folder. */
@@ -26,13 +29,13 @@ export interface Login {
   /** Of the password that it logged in with. */
   readonly version: number;
   collection(name: string): Collection;
-  readonly findOne: FindOne;
-  /** Connections of its pool, those that are being opened included. */
+  findOne(collection: Collection, filter: Document, options: Document): Promise<Document | null>;
   connections(): number;
-  /** Opens all connections of its pool, so that none must be opened, with a password that may be old, later. */
   fill(): Promise<void>;
   /** Whether the server has transactions: a standalone has none. */
   hasTransactions(): Promise<boolean>;
+  /** Ends it and gives its client for another tenant; undefined when it must be closed instead. Nothing may be under way. */
+  handOn(): LentClient | undefined;
   close(): Promise<void>;
 }
 
@@ -62,56 +65,61 @@ export function createRetries(patienceMs: number): (error: unknown) => boolean {
   };
 }
 
-/** @param fresh the password that is known was refused */
-export async function logIn(options: LoginOptions, tenantId: TenantId, fresh: boolean): Promise<Login> {
+/**
+ * Over a client that was handed on, the first statement logs in; when it is refused, it asks for a fresh login, which takes
+ * its time over a client of its own.
+ * @param fresh the password that is known was refused
+ */
+export async function logIn(
+  options: LoginOptions,
+  tenantId: TenantId,
+  fresh: boolean,
+  handedOn: LentClient | undefined,
+): Promise<Login> {
   const { credentials, loginPatienceMs } = options;
   const until = performance.now() + loginPatienceMs;
-  let credential = await credentials.get(tenantId, 'mongo', { fresh });
-  for (let delay = 0; ; delay = Math.min(2 * delay + 25, 400)) {
-    const login = loginOf(options, tenantId, credential);
-    try {
-      await login.client.connect();
-      return login;
-    } catch (error) {
-      await login.close();
-      if (!isLoginRefused(error) || performance.now() + delay > until) throw error;
+  try {
+    const credential = await credentials.get(tenantId, 'mongo', { fresh });
+    if (handedOn !== undefined && !fresh) {
+      handedOn.enter(userOf(tenantId, credential));
+      return loginOf(handedOn, tenantId, credential);
     }
-    await pause(delay);
-    credential = await credentials.get(tenantId, 'mongo', { fresh: true });
+    await handedOn?.close();
+    return await connect(credential);
+  } catch (error) {
+    await handedOn?.close();
+    throw error;
+  }
+
+  async function connect(first: TenantCredential): Promise<Login> {
+    let credential = first;
+    for (let delay = 0; ; delay = Math.min(2 * delay + 25, 400)) {
+      const lent = openClient(options, userOf(tenantId, credential));
+      try {
+        await lent.client.connect();
+        return loginOf(lent, tenantId, credential);
+      } catch (error) {
+        await lent.close();
+        if (!isLoginRefused(error) || performance.now() + delay > until) throw error;
+      }
+      await pause(delay);
+      credential = await credentials.get(tenantId, 'mongo', { fresh: true });
+    }
   }
 }
 
-function loginOf(options: LoginOptions, tenantId: TenantId, { password, version }: TenantCredential): Login {
-  const database = mongoDatabaseName(tenantId);
-  const { mongoUrl, poolSize, serverSelectionMs, socketTimeoutMs } = options;
-  const client = new MongoClient(mongoUrl, {
-    appName: 'tenantry',
-    auth: { username: mongoUserName(tenantId), password },
-    authSource: database,
-    authMechanism: 'SCRAM-SHA-256',
-    maxPoolSize: poolSize,
-    minPoolSize: 0,
-    maxConnecting: poolSize,
-    // One monitoring connection for each server rather than two.
-    serverMonitoringMode: 'poll',
-    connectTimeoutMS: serverSelectionMs,
-    serverSelectionTimeoutMS: serverSelectionMs,
-    waitQueueTimeoutMS: socketTimeoutMs,
-    socketTimeoutMS: socketTimeoutMs,
-  });
-  let open = 0;
-  const ready = new Set<string>();
-  client.on('connectionCreated', () => open++);
-  client.on('connectionReady', ({ address, connectionId }) => ready.add(`${address}/${connectionId}`));
-  client.on('connectionClosed', ({ address, connectionId }) => {
-    open--;
-    ready.delete(`${address}/${connectionId}`);
-  });
-  const db: Db = client.db(database);
+const userOf = (tenantId: TenantId, { password }: TenantCredential): MongoUser => ({
+  username: mongoUserName(tenantId),
+  password,
+  source: mongoDatabaseName(tenantId),
+});
+
+function loginOf(lent: LentClient, tenantId: TenantId, { version }: TenantCredential): Login {
+  const db = lent.client.db(mongoDatabaseName(tenantId));
   const collections = new Map<string, Collection>();
   let transactions: Promise<boolean> | undefined;
   return {
-    client,
+    client: lent.client,
     version,
     collection(name) {
       const known = collections.get(name);
@@ -120,13 +128,9 @@ function loginOf(options: LoginOptions, tenantId: TenantId, { password, version 
       collections.set(name, collection);
       return collection;
     },
-    findOne: findOneThrough(client, db, poolSize),
-    connections: () => open,
-    async fill() {
-      // Side by side, so that each needs a connection of its own; the first may be back before the last is asked for.
-      for (let round = 0; ready.size < poolSize && round < 5; round++)
-        await Promise.all(Array.from({ length: poolSize }, () => db.command({ ping: 1 })));
-    },
+    findOne: (collection, filter, options) => lent.findOne(db, collection, filter, options),
+    connections: () => lent.connections(),
+    fill: () => lent.fill(db),
     hasTransactions() {
       transactions ??= askForTransactions(db).catch((error: unknown) => {
         transactions = undefined;
@@ -134,7 +138,8 @@ function loginOf(options: LoginOptions, tenantId: TenantId, { password, version 
       });
       return transactions;
     },
-    close: () => client.close(),
+    handOn: () => (lent.leave() ? lent : undefined),
+    close: () => lent.close(),
   };
 }
 

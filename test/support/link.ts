@@ -5,6 +5,8 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 export interface Link {
   /** The server's URL by way of the link. */
   readonly url: string;
+  /** How many go through it now. */
+  connections(): number;
   /** Every connection that goes through it now; later ones go through again. */
   cut(): void;
   /** Every connection that goes through it now stays open, and nothing comes through any more. */
@@ -49,6 +51,8 @@ export async function openLink(to: string): Promise<Link> {
   };
   return {
     url: url.href,
+    // Each is a socket on either side.
+    connections: () => sockets.size / 2,
     cut,
     hold() {
       for (const socket of sockets) socket.unpipe();

@@ -1,0 +1,80 @@
+/** A driver's client with its connections counted, lent to one tenant's user after another. */
+import { type Db, MongoClient } from 'mongodb';
+import { createFindOne, type FindOne } from './find-one.js';
+import { createUserSwitch, type MongoUser } from './user-switch.js';
+
+export interface ClientOptions {
+  /** Without credentials. */
+  readonly mongoUrl: string;
+  readonly poolSize: number;
+  readonly serverSelectionMs: number;
+  readonly socketTimeoutMs: number;
+}
+
+export interface LentClient {
+  readonly client: MongoClient;
+  readonly findOne: FindOne;
+  /** Connections of its pool, those that are being opened included. */
+  connections(): number;
+  /** Opens all connections of its pool, so that none must be opened, with a password that may be old, later. */
+  fill(db: Db): Promise<void>;
+  /**
+   * Its user is done with it, and nothing is under way: all that is logged in is cut. Whether it can be lent again; where it
+   * cannot, nothing has happened.
+   */
+  leave(): boolean;
+  /** What connects from now on logs in as that user. */
+  enter(user: MongoUser): void;
+  close(): Promise<void>;
+}
+
+export function openClient(options: ClientOptions, user: MongoUser): LentClient {
+  const { mongoUrl, poolSize, serverSelectionMs, socketTimeoutMs } = options;
+  const client = new MongoClient(mongoUrl, {
+    appName: 'tenantry',
+    auth: { username: user.username, password: user.password },
+    authSource: user.source,
+    authMechanism: 'SCRAM-SHA-256',
+    maxPoolSize: poolSize,
+    minPoolSize: 0,
+    maxConnecting: poolSize,
+    // One monitoring connection for each server rather than two.
+    serverMonitoringMode: 'poll',
+    connectTimeoutMS: serverSelectionMs,
+    serverSelectionTimeoutMS: serverSelectionMs,
+    waitQueueTimeoutMS: socketTimeoutMs,
+    socketTimeoutMS: socketTimeoutMs,
+  });
+  const users = createUserSwitch(client, user);
+  const open = new Set<string>();
+  const ready = new Set<string>();
+  client.on('connectionCreated', (event) => open.add(nameOf(event)));
+  client.on('connectionReady', (event) => ready.add(nameOf(event)));
+  client.on('connectionClosed', (event) => {
+    open.delete(nameOf(event));
+    ready.delete(nameOf(event));
+  });
+  return {
+    client,
+    findOne: createFindOne(client, poolSize),
+    connections: () => open.size,
+    async fill(db) {
+      // Side by side, so that each needs a connection of its own; the first may be back before the last is asked for.
+      for (let round = 0; ready.size < poolSize && round < 5; round++)
+        await Promise.all(Array.from({ length: poolSize }, () => db.command({ ping: 1 })));
+    },
+    leave() {
+      // One that is still logging in, for a caller who has gone, would come too late to be cut.
+      if (open.size !== ready.size || !users.leave()) return false;
+      // The driver tells of those that were cut when it comes upon them.
+      open.clear();
+      ready.clear();
+      return true;
+    },
+    enter: (next) => users.enter(next),
+    close: () => client.close(),
+  };
+}
+
+const nameOf = ({ address, connectionId }: { address: string; connectionId: number | '<monitor>' }): string =>
+  `${address}/${connectionId}`;

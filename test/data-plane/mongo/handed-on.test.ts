@@ -1,0 +1,135 @@
+/** A client that makes room is handed on to the next tenant: as that tenant's user, with nothing of the one before. */
+import { MongoClient } from 'mongodb';
+import type { TenantId } from '../../../domain/ids.js';
+import { mongoDatabaseName } from '../../../domain/names.js';
+import { type ClientPool, createClientPool } from '../../../tenancy/mongo/client-pool.js';
+import type { Login } from '../../../tenancy/mongo/login.js';
+import type { ScopedMongoPool } from '../../../tenancy/mongo/scoped.js';
+import { mongoUrlWithoutCredentials } from '../../../tenancy/cell-connections.js';
+import { openLink } from '../../support/link.js';
+import { testStack } from '../../support/stack.js';
+import { until } from '../../support/until.js';
+import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
+
+let tenants: Tenants;
+let ids: TenantId[];
+beforeAll(async () => {
+  tenants = createTenants();
+  ids = await tenants.make(4);
+});
+afterAll(() => tenants.close());
+
+const id = (position: number): TenantId => ids[position] as TenantId;
+const collectionOf = (pool: ScopedMongoPool, position: number) =>
+  pool.forTenant(contextOf(id(position))).collection('transcripts');
+
+const openPool = (url = testStack().mongoUrl): ClientPool =>
+  createClientPool({
+    mongoUrl: mongoUrlWithoutCredentials(url),
+    credentials: tenants.credentials,
+    maxClients: 1,
+    poolSize: 2,
+    waitMs: 5_000,
+    idleMs: 60_000,
+    recheckMs: 60_000,
+    loginPatienceMs: 500,
+    serverSelectionMs: 2_000,
+    socketTimeoutMs: 2_000,
+  });
+
+/** What the server says to this login about a tenant's database. */
+const outcome = (login: Login, position: number): Promise<unknown> =>
+  login.client
+    .db(mongoDatabaseName(id(position)))
+    .collection('transcripts')
+    .findOne({})
+    .then(
+      () => 'reads',
+      (error: { code: number }) => error.code,
+    );
+
+it('each tenant is logged in as itself and as nobody else, on every connection', async () => {
+  const pool = openPool();
+  const clients = new Set<MongoClient>();
+  try {
+    for (const position of [0, 1, 2, 0, 3, 1]) {
+      const lease = await pool.lease(id(position));
+      clients.add(lease.login.client);
+      await lease.login.fill();
+      for (const other of [0, 1, 2, 3]) {
+        const outcomes = await Promise.all([1, 2].map(() => outcome(lease.login, other)));
+        expect(outcomes).toEqual(other === position ? ['reads', 'reads'] : [13, 13]);
+      }
+      lease.release();
+    }
+    expect(clients.size).toBe(1);
+    expect(pool.stats()).toMatchObject({ opened: 6, handedOn: 5, evicted: 5 });
+  } finally {
+    await pool.close();
+  }
+});
+
+it('is cut from the server before the next tenant has it', async () => {
+  const link = await openLink(testStack().mongoUrl);
+  const pool = openPool(link.url);
+  try {
+    for (const position of [0, 1, 2]) {
+      const lease = await pool.lease(id(position));
+      await lease.login.fill();
+      // The pool's, and one that looks whether the server is there.
+      await until('only those are there', () => link.connections() === 3);
+      lease.release();
+    }
+    expect(pool.stats().handedOn).toBe(2);
+  } finally {
+    await pool.close();
+    await link.close();
+  }
+});
+
+it('a client whose login was refused is not handed on', async () => {
+  const pool = tenants.open({ maxClients: 1, loginPatienceMs: 200 });
+  await collectionOf(pool, 0).findOne({});
+  const { publish } = await tenants.rotate(id(1));
+  await expect(collectionOf(pool, 1).findOne({})).rejects.toMatchObject({ code: 'STORE_REFUSED' });
+  expect(pool.stats()).toMatchObject({ clients: 0, waiting: 0, leases: 0 });
+  expect(await collectionOf(pool, 0).findOne({})).toBeNull();
+  publish();
+  expect(await collectionOf(pool, 1).findOne({})).toBeNull();
+});
+
+it('a password that was rotated since it was heard of loses no request', async () => {
+  const stale = await tenants.credentials.get(id(2), 'mongo');
+  const { publish } = await tenants.rotate(id(2));
+  publish();
+  const pool = tenants.open({
+    maxClients: 1,
+    credentials: {
+      get: (tenantId, store, options) =>
+        tenantId === id(2) && options?.fresh !== true
+          ? Promise.resolve(stale)
+          : tenants.credentials.get(tenantId, store, options),
+    },
+  });
+  await collectionOf(pool, 0).findOne({});
+  const written = Array.from({ length: 5 }, (_, i) => collectionOf(pool, 2).insertOne(transcript(`${i}`)));
+  expect(await Promise.all(written)).toHaveLength(5);
+  expect(pool.stats().handedOn).toBe(1);
+});
+
+it('a driver that does not ask us who logs in gets a client for each tenant', async () => {
+  const { connect } = MongoClient.prototype;
+  const spied = jest.spyOn(MongoClient.prototype, 'connect').mockImplementation(function (this: MongoClient) {
+    const { s } = this as unknown as { s: { authProviders: { existingProviders: Map<string, unknown> } } };
+    s.authProviders.existingProviders.clear();
+    return connect.call(this);
+  });
+  try {
+    const pool = tenants.open({ maxClients: 1 });
+    for (const position of [0, 1, 3])
+      expect(await collectionOf(pool, position).countDocuments({ conversationId: 'none' })).toBe(0);
+    expect(pool.stats()).toMatchObject({ opened: 3, evicted: 2, handedOn: 0 });
+  } finally {
+    spied.mockRestore();
+  }
+});
