@@ -32,7 +32,7 @@ export function openClient(options: ClientOptions, user: MongoUser): LentClient 
   const { mongoUrl, poolSize, serverSelectionMs, socketTimeoutMs } = options;
   const client = new MongoClient(mongoUrl, {
     appName: 'tenantry',
-    auth: { username: user.username, password: user.password },
+    auth: { username: user.username, password: user.password.plain },
     authSource: user.source,
     authMechanism: 'SCRAM-SHA-256',
     maxPoolSize: poolSize,

@@ -15,6 +15,7 @@ import type { TenantId } from '../../domain/ids.js';
 import { mongoDatabaseName, mongoUserName } from '../../domain/names.js';
 import type { TenantCredential, TenantCredentials } from '../context/cell-servers.js';
 import { type ClientOptions, type LentClient, openClient } from './lent-client.js';
+import { SaltedPassword } from './scram.js';
 import type { MongoUser } from './user-switch.js';
 
 export interface LoginOptions extends ClientOptions {
@@ -108,11 +109,22 @@ export async function logIn(
   }
 }
 
-const userOf = (tenantId: TenantId, { password }: TenantCredential): MongoUser => ({
+const userOf = (tenantId: TenantId, credential: TenantCredential): MongoUser => ({
   username: mongoUserName(tenantId),
-  password,
+  password: saltedOf(credential),
   source: mongoDatabaseName(tenantId),
 });
+
+/** For as long as the credential itself is known: it is forgotten when it is rotated, and when its tenant goes. */
+const salted = new WeakMap<TenantCredential, SaltedPassword>();
+
+function saltedOf(credential: TenantCredential): SaltedPassword {
+  const known = salted.get(credential);
+  if (known !== undefined) return known;
+  const password = new SaltedPassword(credential.password);
+  salted.set(credential, password);
+  return password;
+}
 
 function loginOf(lent: LentClient, tenantId: TenantId, { version }: TenantCredential): Login {
   const db = lent.client.db(mongoDatabaseName(tenantId));

@@ -4,13 +4,14 @@
  * in the end. With this it is handed on: what is logged in is cut, and what connects next logs in as the next user.
  *
  * The seam is the driver's own for authentication, which is not documented (mongodb 7.9.0, and that version is pinned). A
- * driver that does not ask here logs in as the user that its client was made for, and `leave` says no.
+ * driver that does not ask here logs in by itself, as the user that its client was made for, and `leave` says no.
  */
-import type { Document, MongoClient } from 'mongodb';
+import { Binary, type Document, type MongoClient } from 'mongodb';
+import { type Conversation, converse, type SaltedPassword } from './scram.js';
 
 export interface MongoUser {
   readonly username: string;
-  readonly password: string;
+  readonly password: SaltedPassword;
   /** The user's database. */
   readonly source: string;
 }
@@ -24,29 +25,42 @@ export interface UserSwitch {
 /** @param first whom the client was made for */
 export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwitch {
   const loggedIn = new Set<Connection>();
+  const begun = new WeakMap<AuthContext, { readonly source: string; readonly conversation: Conversation }>();
   let user: MongoUser | undefined = first;
   let isAsked = false;
-  const own = providersOf(client);
-  const driver = own?.getOrCreateProvider(MECHANISM, {});
-  if (own !== undefined && driver !== undefined)
-    own.existingProviders.set(MECHANISM, {
-      prepare(handshake, context) {
-        if (user === undefined) throw new Error('a connection of a client that nobody has');
-        const { connection, credentials } = context;
-        context.credentials = Object.assign(
-          Object.create(Object.getPrototypeOf(credentials) as object | null) as object,
-          credentials,
-          user,
-        );
-        isAsked = true;
-        // From here on: one that has logged in, and is not yet known as such, is cut as well.
-        loggedIn.add(connection);
-        connection.once('close', () => loggedIn.delete(connection));
-        return driver.prepare(handshake, context);
-      },
-      auth: (context) => driver.auth(context),
-      reauth: (context) => driver.reauth(context),
-    });
+  providersOf(client)?.set(MECHANISM, {
+    prepare(handshake, context) {
+      if (user === undefined) throw new Error('a connection of a client that nobody has');
+      isAsked = true;
+      const { connection } = context;
+      // From here on: one that has logged in, and is not yet known as such, is cut as well.
+      loggedIn.add(connection);
+      connection.once('close', () => loggedIn.delete(connection));
+      const { username, password, source } = user;
+      const conversation = converse(username, password);
+      begun.set(context, { source, conversation });
+      return Promise.resolve({
+        ...handshake,
+        speculativeAuthenticate: { ...startOf(conversation), db: source },
+      });
+    },
+    async auth(context) {
+      const login = begun.get(context);
+      if (login === undefined) throw new Error('a login that was not begun');
+      begun.delete(context);
+      const { source, conversation } = login;
+      const ask = (command: Document): Promise<Document> =>
+        context.connection.command({ db: source, toString: () => `${source}.$cmd` }, command);
+      const begin = context.response?.speculativeAuthenticate ?? (await ask(startOf(conversation)));
+      const answer = await conversation.answer(textOf(begin));
+      const { conversationId } = begin;
+      const end = await ask({ saslContinue: 1, conversationId, payload: bytes(answer.final) });
+      answer.check(textOf(end));
+      if (end['done'] === false) await ask({ saslContinue: 1, conversationId, payload: bytes('') });
+    },
+    // Only of tokens that expire.
+    reauth: () => Promise.reject(new Error('a password does not expire')),
+  });
   return {
     leave() {
       if (!isAsked) return false;
@@ -63,16 +77,30 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
 
 const MECHANISM = 'SCRAM-SHA-256';
 
+const bytes = (text: string): Binary => new Binary(Buffer.from(text));
+const startOf = ({ first }: Conversation): Document => ({
+  saslStart: 1,
+  mechanism: MECHANISM,
+  payload: bytes(first),
+  autoAuthorize: 1,
+  // The server's last message comes with `done`, rather than after one more round trip.
+  options: { skipEmptyExchange: true },
+});
+const textOf = ({ payload }: Document): string =>
+  Buffer.from(payload instanceof Binary ? payload.value() : (payload as Uint8Array)).toString();
+
 // What is used of the driver's inside: lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js.
 interface Connection {
   /** At once: the pool does not hand it out again. */
   destroy(): void;
   once(event: 'close', listener: () => void): unknown;
+  command(namespace: { readonly db: string; toString(): string }, command: Document): Promise<Document>;
 }
 
 interface AuthContext {
   readonly connection: Connection;
-  credentials: object;
+  /** The server's answer to the handshake, with one to the first message when it could give it. */
+  readonly response?: { readonly speculativeAuthenticate?: Document };
 }
 
 interface AuthProvider {
@@ -81,15 +109,8 @@ interface AuthProvider {
   reauth(context: AuthContext): Promise<void>;
 }
 
-interface AuthProviders {
-  readonly existingProviders: Map<string, AuthProvider>;
-  getOrCreateProvider(mechanism: string, properties: object): AuthProvider;
-}
-
-function providersOf(client: MongoClient): AuthProviders | undefined {
-  const { s } = client as unknown as { readonly s?: { readonly authProviders?: Partial<AuthProviders> } };
-  const providers = s?.authProviders;
-  const isKnown =
-    providers?.existingProviders instanceof Map && typeof providers.getOrCreateProvider === 'function';
-  return isKnown ? (providers as AuthProviders) : undefined;
+function providersOf(client: MongoClient): Map<string, AuthProvider> | undefined {
+  const { s } = client as unknown as { readonly s?: { readonly authProviders?: Document } };
+  const providers: unknown = s?.authProviders?.['existingProviders'];
+  return providers instanceof Map ? (providers as Map<string, AuthProvider>) : undefined;
 }
