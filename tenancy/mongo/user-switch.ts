@@ -35,7 +35,10 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
       const { connection } = context;
       // From here on: one that has logged in, and is not yet known as such, is cut as well.
       loggedIn.add(connection);
-      connection.once('close', () => loggedIn.delete(connection));
+      connection.once('close', () => {
+        loggedIn.delete(connection);
+        endWaiting(connection);
+      });
       const { username, password, source } = user;
       const conversation = converse(username, password);
       begun.set(context, { source, conversation });
@@ -75,6 +78,12 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
   };
 }
 
+/**
+ * The driver still hands a connection out between its socket's `destroy` and its 'close', and a statement that is written
+ * then waits for a 'drain' that never comes. After it, the statement looks whether its connection was closed, and fails.
+ */
+const endWaiting = ({ socket }: Connection): boolean => socket.emit('drain');
+
 const MECHANISM = 'SCRAM-SHA-256';
 
 const bytes = (text: string): Binary => new Binary(Buffer.from(text));
@@ -91,6 +100,7 @@ const textOf = ({ payload }: Document): string =>
 
 // What is used of the driver's inside: lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js.
 interface Connection {
+  readonly socket: { emit(event: 'drain'): boolean };
   /** At once: the pool does not hand it out again. */
   destroy(): void;
   once(event: 'close', listener: () => void): unknown;

@@ -1,5 +1,5 @@
 /** A client that makes room is handed on to the next tenant: as that tenant's user, with nothing of the one before. */
-import { MongoClient } from 'mongodb';
+import type { MongoClient } from 'mongodb';
 import type { TenantId } from '../../../domain/ids.js';
 import { mongoDatabaseName } from '../../../domain/names.js';
 import { type ClientPool, createClientPool } from '../../../tenancy/mongo/client-pool.js';
@@ -10,6 +10,7 @@ import { openLink } from '../../support/link.js';
 import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
 import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
+import { withoutOurLogins } from './support/without-our-logins.js';
 
 let tenants: Tenants;
 let ids: TenantId[];
@@ -118,18 +119,13 @@ it('a password that was rotated since it was heard of loses no request', async (
 });
 
 it('a driver that does not ask us who logs in gets a client for each tenant', async () => {
-  const { connect } = MongoClient.prototype;
-  const spied = jest.spyOn(MongoClient.prototype, 'connect').mockImplementation(function (this: MongoClient) {
-    const { s } = this as unknown as { s: { authProviders: { existingProviders: Map<string, unknown> } } };
-    s.authProviders.existingProviders.clear();
-    return connect.call(this);
-  });
+  const ours = withoutOurLogins();
   try {
     const pool = tenants.open({ maxClients: 1 });
     for (const position of [0, 1, 3])
       expect(await collectionOf(pool, position).countDocuments({ conversationId: 'none' })).toBe(0);
     expect(pool.stats()).toMatchObject({ opened: 3, evicted: 2, handedOn: 0 });
   } finally {
-    spied.mockRestore();
+    ours.mockRestore();
   }
 });
