@@ -26,7 +26,7 @@ type Store = 'mongo' | 'redis';
  */
 export function createCredentials(options: CredentialsOptions): TenantCredentials {
   const { pool, secrets, directory, maxAgeMs = 300_000, max = 20_000 } = options;
-  const kept = new LRUCache<string, TenantCredential>({ max, ttl: maxAgeMs });
+  const kept = new LRUCache<string, TenantCredential>({ max, ttl: maxAgeMs, noDeleteOnStaleGet: true });
   const flights = new Map<string, Promise<TenantCredential>>();
   const keyOf = (id: TenantId, store: Store): string => `${id}/${store}`;
   directory.onChange((id) => {
@@ -44,7 +44,10 @@ export function createCredentials(options: CredentialsOptions): TenantCredential
   const read = (tenantId: TenantId, store: Store): Promise<TenantCredential> => {
     const key = keyOf(tenantId, store);
     const flight = query(pool, secrets, tenantId, store)
-      .then((credential) => {
+      .then((read) => {
+        // One that is still the same stays the same: what was derived of it stays good.
+        const old = kept.peek(key, { allowStale: true });
+        const credential = old?.version === read.version && old.password === read.password ? old : read;
         // Changed meanwhile, or overtaken by one that asked later: good for who waits for it, not to be kept.
         if (flights.get(key) === flight) kept.set(key, credential);
         return credential;

@@ -284,6 +284,7 @@ test('a password is opened, kept, and read again after a rotation', async () => 
   const fresh = await credentials.get(tenantId, 'redis', { fresh: true });
   expect(fresh).toEqual({ version: 2, password: 'password-2' });
   expect(fresh).not.toBe(kept);
+  expect(await credentials.get(tenantId, 'redis', { fresh: true })).toBe(fresh);
 });
 
 /** The moment of the last question that was answered with an active tenant: the bound holds for it, however slow all is. */
