@@ -4,6 +4,7 @@ import type { Mutant } from './mutant.js';
 const GUARD = ['test/data-plane/mongo/guard.test.ts'];
 const PROPERTIES = ['test/data-plane/mongo/guard-properties.test.ts'];
 const LAYOUT = ['test/tenancy/layout.test.ts'];
+const HANDED_ON = ['test/data-plane/mongo/handed-on.test.ts'];
 const COLLECTION = ['test/data-plane/mongo/collection.test.ts'];
 
 const UNDECLARED_NAME =
@@ -45,6 +46,34 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
     replace: `const seat =
         seats.get(tenantId) ?? [...seats.values()].find(({ state }) => state === 'ready') ?? newSeat(tenantId);`,
     tests: COLLECTION,
+  },
+  {
+    name: 'MongoDB: a client is handed on with its connections still logged in',
+    file: 'tenancy/mongo/user-switch.ts',
+    find: 'for (const connection of loggedIn) connection.destroy();',
+    replace: '',
+    tests: HANDED_ON,
+  },
+  {
+    name: 'MongoDB: a client that is handed on logs in as who had it before',
+    file: 'tenancy/mongo/user-switch.ts',
+    find: 'user = next;',
+    replace: 'user = first ?? next;',
+    tests: HANDED_ON,
+  },
+  {
+    name: 'MongoDB: a client whose login was refused is handed on',
+    file: 'tenancy/mongo/client-pool.ts',
+    find: 'doubted.add(seat.tenantId);\n        seat.spoilt = true;',
+    replace: 'doubted.add(seat.tenantId);',
+    tests: HANDED_ON,
+  },
+  {
+    name: 'MongoDB: a server that does not know the password is believed',
+    file: 'tenancy/mongo/scram.ts',
+    find: 'said.length !== signature.length || !timingSafeEqual(said, signature)',
+    replace: 'said.length !== signature.length',
+    tests: ['test/data-plane/mongo/scram.test.ts'],
   },
   {
     name: 'MongoDB: a context that may only read writes',
