@@ -7,6 +7,7 @@ import { MongoClient } from 'mongodb';
 import type { Pool } from 'pg';
 import type { Cell } from '../catalogue/cells.js';
 import { createPool } from '../catalogue/pool.js';
+import { endLostStatements } from './mongo/lost-connection.js';
 
 export interface CellConnections {
   readonly cell: Cell;
@@ -51,6 +52,7 @@ export function connectCell(cell: Cell, { resolveSecret, poolSize }: ConnectOpti
     // A user or collection that a fail-over could lose would be one that the ledger wrongly calls created.
     writeConcern: { w: 'majority', journal: true },
   });
+  endLostStatements(mongo);
   const redisUrl = resolveSecret(cell.redis);
   const redis = openRedis(redisUrl, 'tenantry');
   const redisAsTenant = openRedis(redisUrl, 'tenantry-probe');

@@ -1,6 +1,7 @@
 /** A driver's client with its connections counted, lent to one tenant's user after another. */
 import { type Db, MongoClient } from 'mongodb';
 import { createFindOne, type FindOne } from './find-one.js';
+import { endLostStatements } from './lost-connection.js';
 import { createUserSwitch, type MongoUser } from './user-switch.js';
 
 export interface ClientOptions {
@@ -45,7 +46,7 @@ export function openClient(options: ClientOptions, user: MongoUser): LentClient 
     waitQueueTimeoutMS: socketTimeoutMs,
     socketTimeoutMS: socketTimeoutMs,
   });
-  const users = createUserSwitch(client, user);
+  const users = createUserSwitch(endLostStatements(client), user);
   const open = new Set<string>();
   const ready = new Set<string>();
   client.on('connectionCreated', (event) => open.add(nameOf(event)));

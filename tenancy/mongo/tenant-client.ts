@@ -2,10 +2,11 @@
 import { MongoClient } from 'mongodb';
 import type { TenantId } from '../../domain/ids.js';
 import { mongoDatabaseName, mongoUserName } from '../../domain/names.js';
+import { endLostStatements } from './lost-connection.js';
 
 /** A client of one connection, logged in as the tenant's user when it is first used. */
 export function openTenantClient(mongoUrl: string, tenantId: TenantId, password: string): MongoClient {
-  return new MongoClient(mongoUrl, {
+  const client = new MongoClient(mongoUrl, {
     appName: 'tenantry-probe',
     auth: { username: mongoUserName(tenantId), password },
     authSource: mongoDatabaseName(tenantId),
@@ -17,6 +18,7 @@ export function openTenantClient(mongoUrl: string, tenantId: TenantId, password:
     serverSelectionTimeoutMS: 5_000,
     socketTimeoutMS: 10_000,
   });
+  return endLostStatements(client);
 }
 
 /**

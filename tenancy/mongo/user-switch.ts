@@ -3,10 +3,11 @@
  * what logging in does: it reads its options, looks at its servers over a connection of its own, and takes all of that down
  * in the end. With this it is handed on: what is logged in is cut, and what connects next logs in as the next user.
  *
- * The seam is the driver's own for authentication, which is not documented (mongodb 7.9.0, and that version is pinned). A
- * driver that does not ask here logs in by itself, as the user that its client was made for, and `leave` says no.
+ * A driver that does not ask here (`driver-inside.ts`) logs in by itself, as the user that its client was made for, and
+ * `leave` says no.
  */
 import { Binary, type Document, type MongoClient } from 'mongodb';
+import { type AuthContext, authProvidersOf, type Connection } from './driver-inside.js';
 import { type Conversation, converse, type SaltedPassword } from './scram.js';
 
 export interface MongoUser {
@@ -28,17 +29,14 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
   const begun = new WeakMap<AuthContext, { readonly source: string; readonly conversation: Conversation }>();
   let user: MongoUser | undefined = first;
   let isAsked = false;
-  providersOf(client)?.set(MECHANISM, {
+  authProvidersOf(client)?.existingProviders.set(MECHANISM, {
     prepare(handshake, context) {
       if (user === undefined) throw new Error('a connection of a client that nobody has');
       isAsked = true;
       const { connection } = context;
       // From here on: one that has logged in, and is not yet known as such, is cut as well.
       loggedIn.add(connection);
-      connection.once('close', () => {
-        loggedIn.delete(connection);
-        endWaiting(connection);
-      });
+      connection.once('close', () => loggedIn.delete(connection));
       const { username, password, source } = user;
       const conversation = converse(username, password);
       begun.set(context, { source, conversation });
@@ -78,12 +76,6 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
   };
 }
 
-/**
- * The driver still hands a connection out between its socket's `destroy` and its 'close', and a statement that is written
- * then waits for a 'drain' that never comes. After it, the statement looks whether its connection was closed, and fails.
- */
-const endWaiting = ({ socket }: Connection): boolean => socket.emit('drain');
-
 const MECHANISM = 'SCRAM-SHA-256';
 
 const bytes = (text: string): Binary => new Binary(Buffer.from(text));
@@ -97,30 +89,3 @@ const startOf = ({ first }: Conversation): Document => ({
 });
 const textOf = ({ payload }: Document): string =>
   Buffer.from(payload instanceof Binary ? payload.value() : (payload as Uint8Array)).toString();
-
-// What is used of the driver's inside: lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js.
-interface Connection {
-  readonly socket: { emit(event: 'drain'): boolean };
-  /** At once: the pool does not hand it out again. */
-  destroy(): void;
-  once(event: 'close', listener: () => void): unknown;
-  command(namespace: { readonly db: string; toString(): string }, command: Document): Promise<Document>;
-}
-
-interface AuthContext {
-  readonly connection: Connection;
-  /** The server's answer to the handshake, with one to the first message when it could give it. */
-  readonly response?: { readonly speculativeAuthenticate?: Document };
-}
-
-interface AuthProvider {
-  prepare(handshake: Document, context: AuthContext): Promise<Document>;
-  auth(context: AuthContext): Promise<void>;
-  reauth(context: AuthContext): Promise<void>;
-}
-
-function providersOf(client: MongoClient): Map<string, AuthProvider> | undefined {
-  const { s } = client as unknown as { readonly s?: { readonly authProviders?: Document } };
-  const providers: unknown = s?.authProviders?.['existingProviders'];
-  return providers instanceof Map ? (providers as Map<string, AuthProvider>) : undefined;
-}

@@ -3,13 +3,29 @@
  * (mongodb 7.9.0) still hands the connection out, and then waits for ever by itself.
  */
 import { Socket } from 'node:net';
-import type { TenantId } from '../../../domain/ids.js';
-import { openLink } from '../../support/link.js';
+import type { Cell } from '../../../catalogue/cells.js';
+import { cellName, type TenantId } from '../../../domain/ids.js';
+import { connectCell } from '../../../tenancy/cell-connections.js';
+import { type Link, openLink } from '../../support/link.js';
 import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
 import { withoutOurLogins } from './support/without-our-logins.js';
 import { contextOf, createTenants } from './support/tenants.js';
 
+const CELL: Cell = {
+  name: cellName('default'),
+  postgresOwner: 'postgres',
+  postgresControl: 'postgres',
+  postgresRuntime: 'postgres',
+  postgresPurge: 'postgres',
+  mongo: 'mongo',
+  redis: 'redis',
+  mongoEnforcement: 'server',
+  capacity: 1,
+  tenants: 0,
+  trial: null,
+  preparedAt: null,
+};
 const AGAIN = { $set: { text: 'again' } };
 
 async function openTenant({ socketTimeoutMs = 1_000 } = {}) {
@@ -27,10 +43,7 @@ async function openTenant({ socketTimeoutMs = 1_000 } = {}) {
 }
 
 /** Cuts the driver's connections and begins statements at the very moments at which one of its sockets breaks. */
-async function askWhileBreaking<T>(
-  { link }: Awaited<ReturnType<typeof openTenant>>,
-  ask: () => Promise<T>[],
-): Promise<Promise<T>[]> {
+async function askWhileBreaking<T>(link: Link, ask: () => Promise<T>[]): Promise<Promise<T>[]> {
   const { destroy } = Socket.prototype;
   const through = Number(new URL(link.url).port);
   const asked: Promise<T>[] = [];
@@ -48,6 +61,7 @@ async function askWhileBreaking<T>(
   }
 }
 
+const nameOf = (error: Error): string => error.name;
 const codeOf = (error: { code: string }): string => error.code;
 
 it('a read that meets a connection which is just breaking goes over another one', async () => {
@@ -55,11 +69,31 @@ it('a read that meets a connection which is just breaking goes over another one'
   const tenant = await openTenant({ socketTimeoutMs: 60_000 });
   const { pool, transcripts } = tenant;
   try {
-    const asked = await askWhileBreaking<unknown>(tenant, () => [transcripts.findOne({})]);
+    const asked = await askWhileBreaking<unknown>(tenant.link, () => [transcripts.findOne({})]);
     expect(new Set(await Promise.all(asked))).toEqual(new Set([null]));
     expect(pool.stats().leases).toBe(0);
   } finally {
     await tenant.close();
+  }
+});
+
+it("the control plane's own client goes on as well, with every place in its pool", async () => {
+  const { mongoUrl, redisUrl, postgresUrl } = testStack();
+  const link = await openLink(mongoUrl);
+  const secrets: Record<string, string> = { mongo: link.url, redis: redisUrl };
+  const { mongo, close } = connectCell(CELL, {
+    resolveSecret: (reference) => secrets[reference] ?? postgresUrl,
+    poolSize: 2,
+  });
+  try {
+    await mongo.db('admin').command({ ping: 1 });
+    const asked = await askWhileBreaking(link, () => [mongo.db('admin').command({ ping: 1 }).catch(nameOf)]);
+    expect(await Promise.all(asked)).toContain('MongoNetworkError');
+    const inEachPlace = [1, 2].map(() => mongo.db('admin').command({ ping: 1 }));
+    expect(await Promise.all(inEachPlace)).toMatchObject([{ ok: 1 }, { ok: 1 }]);
+  } finally {
+    await close();
+    await link.close();
   }
 });
 
@@ -74,7 +108,7 @@ describe('with a driver that gives no connection to mend', () => {
     const tenant = await openTenant();
     const { pool, transcripts } = tenant;
     try {
-      const asked = await askWhileBreaking<unknown>(tenant, () => [
+      const asked = await askWhileBreaking<unknown>(tenant.link, () => [
         transcripts.findOne({}).catch(codeOf),
         transcripts.updateMany({}, AGAIN).catch(codeOf),
       ]);
@@ -94,7 +128,7 @@ describe('with a driver that gives no connection to mend', () => {
     const { signal } = leaving;
     try {
       // Of writes the driver takes no signal.
-      const asked = await askWhileBreaking(tenant, () => [
+      const asked = await askWhileBreaking(tenant.link, () => [
         transcripts.updateMany({}, AGAIN, { signal }).catch((error: unknown) => error),
         transcripts.updateMany({}, AGAIN, { signal }).catch((error: unknown) => error),
       ]);

@@ -1,0 +1,41 @@
+/**
+ * What is used of the driver's inside, which is not documented: its seam for authentication (mongodb 7.9.0, and that
+ * version is pinned). lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js, lib/cmap/connection.js.
+ */
+import type { Document, MongoClient } from 'mongodb';
+
+export interface AuthProviders {
+  /** By mechanism; made when first asked for. */
+  readonly existingProviders: Map<string, AuthProvider>;
+  getOrCreateProvider(mechanism: string, properties: unknown): AuthProvider;
+}
+
+/** Asked for each connection, before its handshake and after. */
+export interface AuthProvider {
+  prepare(handshake: Document, context: AuthContext): Promise<Document>;
+  auth(context: AuthContext): Promise<void>;
+  reauth(context: AuthContext): Promise<void>;
+}
+
+export interface AuthContext {
+  readonly connection: Connection;
+  /** The server's answer to the handshake, with one to the first message when it could give it. */
+  readonly response?: { readonly speculativeAuthenticate?: Document };
+}
+
+export interface Connection {
+  readonly socket: { emit(event: 'drain'): boolean };
+  /** At once: the pool does not hand it out again. */
+  destroy(): void;
+  once(event: 'close', listener: () => void): unknown;
+  command(namespace: { readonly db: string; toString(): string }, command: Document): Promise<Document>;
+}
+
+/** Undefined when the driver's inside is another one. */
+export function authProvidersOf(client: MongoClient): AuthProviders | undefined {
+  const { s } = client as unknown as { readonly s?: { readonly authProviders?: Partial<AuthProviders> } };
+  const providers = s?.authProviders;
+  return providers?.existingProviders instanceof Map && typeof providers.getOrCreateProvider === 'function'
+    ? (providers as AuthProviders)
+    : undefined;
+}
