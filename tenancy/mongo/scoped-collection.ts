@@ -4,6 +4,7 @@
  */
 import type { AbstractCursor, ClientSession, Collection, Document, Filter } from 'mongodb';
 import { type BulkOperation, bulkOperation } from './bulk.js';
+import { bulkFailure } from './bulk-failure.js';
 import type {
   AggregateOptions,
   BulkOptions,
@@ -131,7 +132,7 @@ export class ScopedCollection<T extends Document = Document> {
   ): Promise<{ insertedCount: number; insertedIds: DocumentId[] }> {
     const read = this.#parts.guard.documents(documents);
     return this.#write(OPTIONS.insertMany, options, async (collection, sent) => {
-      const { insertedCount, insertedIds } = await collection.insertMany(read, sent);
+      const { insertedCount, insertedIds } = await collection.insertMany(read, sent).catch(failBulk);
       return { insertedCount, insertedIds: Object.values<DocumentId>(insertedIds) };
     });
   }
@@ -214,8 +215,10 @@ export class ScopedCollection<T extends Document = Document> {
     const { guard } = this.#parts;
     if (!Array.isArray(operations)) throw refused('operations come in an array');
     const read = elementsOf(operations).map((operation) => bulkOperation(guard, operation));
-    return this.#write(OPTIONS.bulkWrite, options, async (collection, sent) => {
-      const result = await collection.bulkWrite(read, sent);
+    return this.#write(OPTIONS.bulkWrite, options, async (collection, sent, login) => {
+      // Kinds go one after another: what is left must not need a connection that meets a rotated password.
+      if (new Set(read.flatMap(Object.keys)).size > 1) await login.fill();
+      const result = await collection.bulkWrite(read, sent).catch(failBulk);
       const { insertedCount, matchedCount, modifiedCount, deletedCount, upsertedCount } = result;
       const counts = { insertedCount, matchedCount, modifiedCount, deletedCount, upsertedCount };
       return { ...counts, insertedIds: { ...result.insertedIds }, upsertedIds: { ...result.upsertedIds } };
@@ -251,6 +254,10 @@ Object.freeze(ScopedCollection.prototype);
 function updateResult(result: UpdateResult): UpdateResult {
   const { matchedCount, modifiedCount, upsertedCount, upsertedId } = result;
   return { matchedCount, modifiedCount, upsertedCount, upsertedId };
+}
+
+function failBulk(error: unknown): never {
+  throw bulkFailure(error);
 }
 
 const inSession = (
