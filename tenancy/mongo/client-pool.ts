@@ -3,6 +3,7 @@
  * with leases is never closed. One that must go (its place is wanted, its password was rotated) gets no new leases and
  * closes when the last one ends.
  */
+import { setMaxListeners } from 'node:events';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants } from '../context/tenant-context.js';
@@ -77,8 +78,6 @@ interface Caller {
   reject(error: unknown): void;
 }
 
-/** A server that does not answer must not keep a place for ever. Milliseconds. */
-const CLOSE_MS = 2_000;
 const GRACE_MS = 1_000;
 
 export function createClientPool(options: ClientPoolOptions): ClientPool {
@@ -93,6 +92,10 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   /** Each has a place: connecting, ready, or on its way out. */
   const placed = new Set<Seat>();
   const closes = new Set<Promise<void>>();
+  const opens = new Set<Promise<unknown>>();
+  const cutOff = new AbortController();
+  // One for each client that logs in.
+  setMaxListeners(0, cutOff.signal);
   const counts = { opened: 0, evicted: 0, handedOn: 0 };
   let closing = false;
   let onDrained = (): void => undefined;
@@ -142,7 +145,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   const closeSeat = (seat: Seat, login: Login): void => {
     const client = queue.size > 0 && !seat.spoilt ? login.handOn() : undefined;
     if (client !== undefined) return leavePlace(seat, client);
-    const closed = withinClose(login).then(() => {
+    const closed = login.close().then(() => {
       closes.delete(closed);
       leavePlace(seat);
     });
@@ -182,7 +185,9 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     try {
       const fresh = doubted.delete(seat.tenantId);
       // Its events and timers are nobody's.
-      seat.login = await outsideTenants(() => logIn(options, seat.tenantId, fresh, client));
+      const opening = outsideTenants(() => logIn(options, seat.tenantId, fresh, client, cutOff.signal));
+      opens.add(opening);
+      seat.login = await opening.finally(() => opens.delete(opening));
       [seat.usedAt, seat.checkedAt] = [performance.now(), performance.now()];
       seat.state = 'ready';
       return seat.login;
@@ -284,11 +289,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   const watch = setInterval(
     () => {
       for (const seat of placed) {
-        const isStuck = seat.underWay.giveUpBefore(
-          performance.now() - longestMs,
-          () => new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' }),
-        );
-        if (!isStuck) continue;
+        if (!seat.underWay.giveUpBefore(performance.now() - longestMs, unavailable)) continue;
         // Its connections may be taken for good.
         seat.spoilt = true;
         retire(seat);
@@ -305,7 +306,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   return {
     lease(tenantId, signal) {
       if (signal?.aborted === true) return Promise.reject(signal.reason as Error);
-      if (closing) return Promise.reject(new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' }));
+      if (closing) return Promise.reject(unavailable());
       const seat = seats.get(tenantId) ?? newSeat(tenantId);
       if (seat.state === 'ready' && seat.login !== undefined) return take(seat, seat.login);
       const lease = wait(seat, signal);
@@ -335,8 +336,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
       clearInterval(sweeper);
       clearInterval(watch);
       for (const seat of queue) {
-        for (const caller of seat.callers)
-          caller.reject(new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' }));
+        for (const caller of seat.callers) caller.reject(unavailable());
         seats.delete(seat.tenantId);
       }
       queue.clear();
@@ -351,11 +351,16 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
           }),
         ]);
       // Whoever is not done by now is cut off.
-      await Promise.all([...placed].map(async ({ login }) => login && withinClose(login)));
+      cutOff.abort(unavailable());
+      for (const { underWay } of placed) underWay.giveUpBefore(Number.POSITIVE_INFINITY, unavailable);
+      await Promise.allSettled(opens);
+      await Promise.all([...placed].map(async ({ login }) => login?.close()));
       await Promise.all(closes);
     },
   };
 }
+
+const unavailable = (): TenantryError => new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' });
 
 const newSeat = (tenantId: TenantId): Seat => ({
   tenantId,
@@ -383,15 +388,4 @@ function chooseVictim(seats: Iterable<Seat>, isFit: (seat: Seat) => boolean = ()
     if (seat.holds === 0 && seat.leases > 0) busy ??= seat;
   }
   return busy;
-}
-
-async function withinClose(login: Login): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  await Promise.race([
-    login.close().catch(() => undefined),
-    new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, CLOSE_MS);
-    }),
-  ]);
-  clearTimeout(timer);
 }

@@ -26,8 +26,12 @@ export interface LentClient {
   leave(): boolean;
   /** What connects from now on logs in as that user. */
   enter(user: MongoUser): void;
+  /** Never fails, and takes no longer than a while. */
   close(): Promise<void>;
 }
+
+/** A server that does not answer must not keep a place for ever. Milliseconds. */
+const CLOSE_MS = 2_000;
 
 export function openClient(options: ClientOptions, user: MongoUser): LentClient {
   const { mongoUrl, poolSize, serverSelectionMs, socketTimeoutMs } = options;
@@ -73,9 +77,24 @@ export function openClient(options: ClientOptions, user: MongoUser): LentClient 
       return true;
     },
     enter: (next) => users.enter(next),
-    close: () => client.close(),
+    async close() {
+      users.end();
+      await noLongerThan(
+        CLOSE_MS,
+        client.close().catch(() => undefined),
+      );
+    },
   };
 }
 
 const nameOf = ({ address, connectionId }: { address: string; connectionId: number | '<monitor>' }): string =>
   `${address}/${connectionId}`;
+
+async function noLongerThan(milliseconds: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, milliseconds);
+  });
+  await Promise.race([work, late]);
+  clearTimeout(timer);
+}

@@ -16,6 +16,7 @@ import { mongoDatabaseName, mongoUserName } from '../../domain/names.js';
 import type { TenantCredential, TenantCredentials } from '../context/cell-servers.js';
 import { type ClientOptions, type LentClient, openClient } from './lent-client.js';
 import { SaltedPassword } from './scram.js';
+import { unlessAborted } from './signal.js';
 import type { MongoUser } from './user-switch.js';
 
 export interface LoginOptions extends ClientOptions {
@@ -70,17 +71,19 @@ export function createRetries(patienceMs: number): (error: unknown) => boolean {
  * Over a client that was handed on, the first statement logs in; when it is refused, it asks for a fresh login, which takes
  * its time over a client of its own.
  * @param fresh the password that is known was refused
+ * @param cutOff when nobody waits for it any more: it ends then, and leaves no client
  */
 export async function logIn(
   options: LoginOptions,
   tenantId: TenantId,
   fresh: boolean,
   handedOn: LentClient | undefined,
+  cutOff: AbortSignal,
 ): Promise<Login> {
   const { credentials, loginPatienceMs } = options;
   const until = performance.now() + loginPatienceMs;
   try {
-    const credential = await credentials.get(tenantId, 'mongo', { fresh });
+    const credential = await ask(fresh);
     if (handedOn !== undefined && !fresh) {
       handedOn.enter(userOf(tenantId, credential));
       return loginOf(handedOn, tenantId, credential);
@@ -92,19 +95,23 @@ export async function logIn(
     throw error;
   }
 
+  function ask(anew: boolean): Promise<TenantCredential> {
+    return unlessAborted(credentials.get(tenantId, 'mongo', { fresh: anew }), cutOff);
+  }
+
   async function connect(first: TenantCredential): Promise<Login> {
     let credential = first;
     for (let delay = 0; ; delay = Math.min(2 * delay + 25, 400)) {
       const lent = openClient(options, userOf(tenantId, credential));
       try {
-        await lent.client.connect();
+        await unlessAborted(lent.client.connect(), cutOff);
         return loginOf(lent, tenantId, credential);
       } catch (error) {
         await lent.close();
         if (!isLoginRefused(error) || performance.now() + delay > until) throw error;
       }
-      await pause(delay);
-      credential = await credentials.get(tenantId, 'mongo', { fresh: true });
+      await unlessAborted(pause(delay), cutOff);
+      credential = await ask(true);
     }
   }
 }

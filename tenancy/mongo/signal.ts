@@ -1,4 +1,4 @@
-/** The signal in a caller's options. */
+/** Signals: those in a caller's options, and what ends by one. */
 import { refused } from './refused.js';
 
 /** A real one: what only looks like a signal, or inherits from the real ones' prototype, would be called by the driver. */
@@ -17,5 +17,20 @@ function isReal(signal: AbortSignal): boolean {
     return typeof aborted?.call(signal) === 'boolean';
   } catch {
     return false;
+  }
+}
+
+/** As `work` ends, or with the signal's reason. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  let onAbort = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason as Error);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
   }
 }

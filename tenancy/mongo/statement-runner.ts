@@ -8,6 +8,7 @@ import { type AccessMode, refuseOtherTenants, type TenantContext } from '../cont
 import { storeError } from '../store-error.js';
 import type { ClientPool, Lease } from './client-pool.js';
 import { createRetries, isLoginRefused, type Login } from './login.js';
+import { unlessAborted } from './signal.js';
 
 export interface Statement {
   readonly collection: string;
@@ -138,19 +139,11 @@ function refuseWrites(context: TenantContext, { write }: Statement): void {
  * The caller is free at once; the lease ends when the statement has, so that its client is not closed under it. Of a
  * write that was given up nobody knows whether it happened.
  */
-async function untilAborted<T>(work: Promise<T>, lease: Lease, signal: AbortSignal): Promise<T> {
-  const ending = work.finally(() => lease.release());
-  let onAbort = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason as Error);
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([ending, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
+function untilAborted<T>(work: Promise<T>, lease: Lease, signal: AbortSignal): Promise<T> {
+  return unlessAborted(
+    work.finally(() => lease.release()),
+    signal,
+  );
 }
 
 /** Unauthorized */

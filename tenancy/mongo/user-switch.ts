@@ -6,7 +6,7 @@
  * A driver that does not ask here (`driver-inside.ts`) logs in by itself, as the user that its client was made for, and
  * `leave` says no.
  */
-import { Binary, type Document, type MongoClient } from 'mongodb';
+import { Binary, type Document, type MongoClient, MongoNotConnectedError } from 'mongodb';
 import { type AuthContext, authProvidersOf, type Connection } from './driver-inside.js';
 import { type Conversation, converse, type SaltedPassword } from './scram.js';
 
@@ -21,22 +21,29 @@ export interface UserSwitch {
   /** Cuts every connection. False, and nothing has happened, when the driver does not ask here who logs in. */
   leave(): boolean;
   enter(user: MongoUser): void;
+  /** What is logging in is cut, and nothing logs in any more: a client that closes leaves that to its time-outs. */
+  end(): void;
 }
 
 /** @param first whom the client was made for */
 export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwitch {
   const loggedIn = new Set<Connection>();
+  const loggingIn = new Set<Connection>();
   const begun = new WeakMap<AuthContext, { readonly source: string; readonly conversation: Conversation }>();
   let user: MongoUser | undefined = first;
   let isAsked = false;
   authProvidersOf(client)?.existingProviders.set(MECHANISM, {
     prepare(handshake, context) {
-      if (user === undefined) throw new Error('a connection of a client that nobody has');
+      if (user === undefined) throw new MongoNotConnectedError("the client is nobody's");
       isAsked = true;
       const { connection } = context;
       // From here on: one that has logged in, and is not yet known as such, is cut as well.
       loggedIn.add(connection);
-      connection.once('close', () => loggedIn.delete(connection));
+      loggingIn.add(connection);
+      connection.once('close', () => {
+        loggedIn.delete(connection);
+        loggingIn.delete(connection);
+      });
       const { username, password, source } = user;
       const conversation = converse(username, password);
       begun.set(context, { source, conversation });
@@ -58,6 +65,7 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
       const end = await ask({ saslContinue: 1, conversationId, payload: bytes(answer.final) });
       answer.check(textOf(end));
       if (end['done'] === false) await ask({ saslContinue: 1, conversationId, payload: bytes('') });
+      loggingIn.delete(context.connection);
     },
     // Only of tokens that expire.
     reauth: () => Promise.reject(new Error('a password does not expire')),
@@ -72,6 +80,10 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
     },
     enter(next) {
       user = next;
+    },
+    end() {
+      user = undefined;
+      for (const connection of loggingIn) connection.destroy();
     },
   };
 }
