@@ -60,6 +60,8 @@ export function converse(
         throw new MongoRuntimeError('the server answered another login than this one');
       if (!Number.isInteger(rounds) || rounds < MIN_ROUNDS || rounds > MAX_ROUNDS)
         throw new MongoRuntimeError(`the server asks for ${i} rounds`);
+      if (salt === '' || salt.length > MAX_SALT)
+        throw new MongoRuntimeError('the server has a salt that is none');
       const keys = await password.keys(salt, rounds);
       const withoutProof = `c=${NO_CHANNEL_BINDING},r=${bothNonces}`;
       const conversation = `${bare},${serverFirst},${withoutProof}`;
@@ -81,6 +83,8 @@ export function converse(
 const MIN_ROUNDS = 4_096;
 /** A server, or who pretends to be one, must not keep our processors busy at will: some 200 ms. */
 const MAX_ROUNDS = 1_000_000;
+/** In base64. It is kept with the password; servers have 28 bytes. */
+const MAX_SALT = 1_024;
 /** `n,,` in base64. */
 const NO_CHANNEL_BINDING = 'biws';
 

@@ -6,7 +6,7 @@
  * A driver that does not ask here (`driver-inside.ts`) logs in by itself, as the user that its client was made for, and
  * `leave` says no.
  */
-import { Binary, type Document, type MongoClient, MongoNotConnectedError } from 'mongodb';
+import { Binary, type Document, type MongoClient, MongoNotConnectedError, MongoRuntimeError } from 'mongodb';
 import { type AuthContext, authProvidersOf, type Connection } from './driver-inside.js';
 import { type Conversation, converse, type SaltedPassword } from './scram.js';
 
@@ -54,7 +54,7 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
     },
     async auth(context) {
       const login = begun.get(context);
-      if (login === undefined) throw new Error('a login that was not begun');
+      if (login === undefined) throw new MongoRuntimeError('a login that was not begun');
       begun.delete(context);
       const { source, conversation } = login;
       const ask = (command: Document): Promise<Document> =>
@@ -99,5 +99,8 @@ const startOf = ({ first }: Conversation): Document => ({
   // The server's last message comes with `done`, rather than after one more round trip.
   options: { skipEmptyExchange: true },
 });
-const textOf = ({ payload }: Document): string =>
-  Buffer.from(payload instanceof Binary ? payload.value() : (payload as Uint8Array)).toString();
+function textOf({ payload }: Document): string {
+  // Else it may be anything, also what claims a length and is then copied.
+  if (!(payload instanceof Binary)) throw new MongoRuntimeError('the server said no word of a login');
+  return Buffer.from(payload.value()).toString();
+}

@@ -28,6 +28,8 @@ it.each([
   ['no nonce of its own', `r=${NONCE},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096`],
   ['too few rounds', SERVER_FIRST.replace('4096', '4095')],
   ['rounds without end', SERVER_FIRST.replace('4096', '4000000000')],
+  ['no salt', SERVER_FIRST.replace('W22ZaJ0SNY7soEsUEjb6gQ==', '')],
+  ['a salt without end', SERVER_FIRST.replace('W22Z', 'W22Z'.repeat(1_000))],
   ['no number of rounds', SERVER_FIRST.replace('4096', '')],
 ])('ends before the proof when the server has %s', async (_, said) => {
   await expect(begin().answer(said)).rejects.toThrow('the server');
