@@ -5,7 +5,7 @@
 import { MongoBulkWriteError, MongoError } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
 import { storeError } from '../store-error.js';
-import { isLoginRefused } from './login.js';
+import { isLoginRefused } from './refused-login.js';
 
 /** The failure itself when the bulk has done nothing before; otherwise one that nobody takes for "was not sent". */
 export function bulkFailure(error: unknown): unknown {

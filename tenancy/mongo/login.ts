@@ -3,18 +3,12 @@
  * refused asks for the password again, for as long as the catalogue and the server may disagree.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import {
-  type Collection,
-  type Db,
-  type Document,
-  type MongoClient,
-  MongoNetworkError,
-  MongoServerError,
-} from 'mongodb';
+import type { Collection, Db, Document, MongoClient } from 'mongodb';
 import type { TenantId } from '../../domain/ids.js';
 import { mongoDatabaseName, mongoUserName } from '../../domain/names.js';
 import type { TenantCredential, TenantCredentials } from '../context/cell-servers.js';
 import { type ClientOptions, type LentClient, openClient } from './lent-client.js';
+import { isLoginRefused } from './refused-login.js';
 import { SaltedPassword } from './scram.js';
 import { unlessAborted } from './signal.js';
 import type { MongoUser } from './user-switch.js';
@@ -42,32 +36,6 @@ export interface Login {
 }
 
 /**
- * AuthenticationFailed: nothing was executed, since a connection logs in before it is used. Who was waiting for that
- * connection, or for another of its pool, hears that the pool was cleared, and this as the reason.
- */
-export const isLoginRefused = (error: unknown): boolean =>
-  error instanceof MongoServerError ? error.code === 18 : isPoolCleared(error) && isLoginRefused(error.cause);
-
-/** The connection that a statement was waiting for did not come to be. */
-const isPoolCleared = (error: unknown): error is MongoNetworkError =>
-  error instanceof MongoNetworkError && error.name === 'MongoPoolClearedError';
-
-/** More than one lost connection in the course of one statement is possible, many are not. */
-const ATTEMPTS = 4;
-
-/**
- * Whether a statement is sent again after each of its failures: only if it was certainly not sent. A refused login is
- * tried again for as long as a rotation may take, since it may be followed by another one.
- */
-export function createRetries(patienceMs: number): (error: unknown) => boolean {
-  let [attempt, until] = [1, Number.POSITIVE_INFINITY];
-  return (error) => {
-    if (attempt++ === 1) until = performance.now() + patienceMs;
-    return isLoginRefused(error) ? performance.now() < until : isPoolCleared(error) && attempt <= ATTEMPTS;
-  };
-}
-
-/**
  * Over a client that was handed on, the first statement logs in; when it is refused, it asks for a fresh login, which takes
  * its time over a client of its own.
  * @param fresh the password that is known was refused
@@ -85,7 +53,7 @@ export async function logIn(
   try {
     const credential = await ask(fresh);
     if (handedOn !== undefined && !fresh) {
-      handedOn.enter(userOf(tenantId, credential));
+      handedOn.enter(userOf(credentials, tenantId, credential));
       return loginOf(handedOn, tenantId, credential);
     }
     await handedOn?.close();
@@ -102,7 +70,7 @@ export async function logIn(
   async function connect(first: TenantCredential): Promise<Login> {
     let credential = first;
     for (let delay = 0; ; delay = Math.min(2 * delay + 25, 400)) {
-      const lent = openClient(options, userOf(tenantId, credential));
+      const lent = openClient(options, userOf(credentials, tenantId, credential));
       try {
         await unlessAborted(lent.client.connect(), cutOff);
         return loginOf(lent, tenantId, credential);
@@ -116,10 +84,18 @@ export async function logIn(
   }
 }
 
-const userOf = (tenantId: TenantId, credential: TenantCredential): MongoUser => ({
+const userOf = (
+  credentials: TenantCredentials,
+  tenantId: TenantId,
+  credential: TenantCredential,
+): MongoUser => ({
   username: mongoUserName(tenantId),
   password: saltedOf(credential),
   source: mongoDatabaseName(tenantId),
+  async renewed() {
+    const newest = await credentials.get(tenantId, 'mongo', { fresh: true });
+    return newest.version > credential.version ? userOf(credentials, tenantId, newest) : undefined;
+  },
 });
 
 /** For as long as the credential itself is known: it is forgotten when it is rotated, and when its tenant goes. */

@@ -11,7 +11,7 @@ import type { TenantContext } from '../context/tenant-context.js';
 import { type ClientPool, createClientPool, type Lease, type PoolStats } from './client-pool.js';
 import type { CollectionName, DocumentOf, MongoDeclaration, ProductManifest } from './document-types.js';
 import { createGuard, type Guard, type GuardedDatabase } from './guard.js';
-import { createRetries, isLoginRefused } from './login.js';
+import { createRetries, isLoginRefused } from './refused-login.js';
 import { refused } from './refused.js';
 import { type CollectionParts, ScopedCollection } from './scoped-collection.js';
 import { signalOf } from './signal.js';

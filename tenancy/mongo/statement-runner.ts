@@ -7,7 +7,8 @@ import { isSystemError } from '../../domain/system-error.js';
 import { type AccessMode, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
 import { storeError } from '../store-error.js';
 import type { ClientPool, Lease } from './client-pool.js';
-import { createRetries, isLoginRefused, type Login } from './login.js';
+import type { Login } from './login.js';
+import { createRetries, isLoginRefused } from './refused-login.js';
 import { unlessAborted } from './signal.js';
 
 export interface Statement {

@@ -8,6 +8,7 @@
  */
 import { Binary, type Document, type MongoClient, MongoNotConnectedError, MongoRuntimeError } from 'mongodb';
 import { type AuthContext, authProvidersOf, type Connection } from './driver-inside.js';
+import { isLoginRefused } from './refused-login.js';
 import { type Conversation, converse, type SaltedPassword } from './scram.js';
 
 export interface MongoUser {
@@ -15,6 +16,8 @@ export interface MongoUser {
   readonly password: SaltedPassword;
   /** The user's database. */
   readonly source: string;
+  /** With a newer password, if there is one. */
+  renewed(): Promise<MongoUser | undefined>;
 }
 
 export interface UserSwitch {
@@ -29,7 +32,7 @@ export interface UserSwitch {
 export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwitch {
   const loggedIn = new Set<Connection>();
   const loggingIn = new Set<Connection>();
-  const begun = new WeakMap<AuthContext, { readonly source: string; readonly conversation: Conversation }>();
+  const begun = new WeakMap<AuthContext, { readonly as: MongoUser; readonly conversation: Conversation }>();
   let user: MongoUser | undefined = first;
   let isAsked = false;
   authProvidersOf(client)?.existingProviders.set(MECHANISM, {
@@ -44,27 +47,27 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
         loggedIn.delete(connection);
         loggingIn.delete(connection);
       });
-      const { username, password, source } = user;
-      const conversation = converse(username, password);
-      begun.set(context, { source, conversation });
+      const conversation = converse(user.username, user.password);
+      begun.set(context, { as: user, conversation });
       return Promise.resolve({
         ...handshake,
-        speculativeAuthenticate: { ...startOf(conversation), db: source },
+        speculativeAuthenticate: { ...startOf(conversation), db: user.source },
       });
     },
     async auth(context) {
       const login = begun.get(context);
       if (login === undefined) throw new MongoRuntimeError('a login that was not begun');
       begun.delete(context);
-      const { source, conversation } = login;
-      const ask = (command: Document): Promise<Document> =>
-        context.connection.command({ db: source, toString: () => `${source}.$cmd` }, command);
-      const begin = context.response?.speculativeAuthenticate ?? (await ask(startOf(conversation)));
-      const answer = await conversation.answer(textOf(begin));
-      const { conversationId } = begin;
-      const end = await ask({ saslContinue: 1, conversationId, payload: bytes(answer.final) });
-      answer.check(textOf(end));
-      if (end['done'] === false) await ask({ saslContinue: 1, conversationId, payload: bytes('') });
+      const { as, conversation } = login;
+      try {
+        await logIn(context.connection, as, conversation, context.response?.speculativeAuthenticate);
+      } catch (error) {
+        // Its password was rotated: an open cursor, which cannot begin again, needs this very login.
+        const newer = isLoginRefused(error) ? await as.renewed().catch(() => undefined) : undefined;
+        if (newer === undefined) throw error;
+        await logIn(context.connection, newer, converse(newer.username, newer.password));
+        if (user === as) user = newer;
+      }
       loggingIn.delete(context.connection);
     },
     // Only of tokens that expire.
@@ -86,6 +89,22 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
       for (const connection of loggingIn) connection.destroy();
     },
   };
+}
+
+async function logIn(
+  connection: Connection,
+  { source }: MongoUser,
+  conversation: Conversation,
+  begun?: Document,
+): Promise<void> {
+  const ask = (command: Document): Promise<Document> =>
+    connection.command({ db: source, toString: () => `${source}.$cmd` }, command);
+  const begin = begun ?? (await ask(startOf(conversation)));
+  const answer = await conversation.answer(textOf(begin));
+  const { conversationId } = begin;
+  const end = await ask({ saslContinue: 1, conversationId, payload: bytes(answer.final) });
+  answer.check(textOf(end));
+  if (end['done'] === false) await ask({ saslContinue: 1, conversationId, payload: bytes('') });
 }
 
 const MECHANISM = 'SCRAM-SHA-256';

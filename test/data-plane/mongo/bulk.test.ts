@@ -2,7 +2,7 @@
 import { type BulkWriteResult, MongoBulkWriteError, MongoServerError } from 'mongodb';
 import type { TenantId } from '../../../domain/ids.js';
 import { bulkFailure } from '../../../tenancy/mongo/bulk-failure.js';
-import { createRetries } from '../../../tenancy/mongo/login.js';
+import { createRetries } from '../../../tenancy/mongo/refused-login.js';
 import { openLink } from '../../support/link.js';
 import { testStack } from '../../support/stack.js';
 import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';

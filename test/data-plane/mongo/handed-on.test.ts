@@ -88,7 +88,23 @@ it('is cut from the server before the next tenant has it', async () => {
   }
 });
 
-it('a client whose login was refused is not handed on', async () => {
+it('a client whose login was refused is not handed on, since its driver waits a while before it tries again', async () => {
+  const pool = openPool();
+  try {
+    const refused = await pool.lease(id(1));
+    const waiting = pool.lease(id(3));
+    refused.refuse();
+    refused.release();
+    const next = await waiting;
+    expect(next.login.client === refused.login.client).toBe(false);
+    expect(await outcome(next.login, 3)).toBe('reads');
+    next.release();
+  } finally {
+    await pool.close();
+  }
+});
+
+it('who is refused for good leaves its place to others', async () => {
   const pool = tenants.open({ maxClients: 1, loginPatienceMs: 200 });
   await collectionOf(pool, 0).findOne({});
   const { publish } = await tenants.rotate(id(1));

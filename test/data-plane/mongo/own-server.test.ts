@@ -71,7 +71,8 @@ it('goes on when the server was killed under traffic: failures say so, and none 
   const pool = tenants.open({ maxClients: 8, serverSelectionMs: 10_000 });
   const failures: unknown[] = [];
   const traffic = { runs: true };
-  let [sinceStart, started] = [0, false];
+  const served = new Set<string>();
+  let started = false;
   const forever = async (id: TenantId, write: boolean): Promise<void> => {
     const transcripts = collectionOf(pool, id);
     while (traffic.runs) {
@@ -80,7 +81,7 @@ it('goes on when the server was killed under traffic: failures say so, and none 
         : transcripts.find({}, { batchSize: 3 }).toArray();
       await work.then(
         () => {
-          if (started) sinceStart++;
+          if (started) served.add(`${id} ${write}`);
         },
         (error: unknown) => failures.push(error),
       );
@@ -93,7 +94,7 @@ it('goes on when the server was killed under traffic: failures say so, and none 
   await pause(300);
   await mongo.start();
   started = true;
-  await until('requests are served again', () => sinceStart > 50);
+  await until('everybody is served again', () => served.size === 12);
   const before = failures.length;
   await pause(500);
   traffic.runs = false;

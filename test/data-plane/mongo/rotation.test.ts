@@ -2,6 +2,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { TenantId } from '../../../domain/ids.js';
 import type { ScopedMongoOptions, ScopedMongoPool } from '../../../tenancy/mongo/scoped.js';
+import { openLink } from '../../support/link.js';
+import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
 import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
 
@@ -114,4 +116,28 @@ describe('a rotation under traffic', () => {
       await pause(300);
     });
   });
+});
+
+it('an open cursor goes on over a connection that is made after a rotation', async () => {
+  const link = await openLink(testStack().mongoUrl);
+  const through = createTenants(link.url);
+  try {
+    const [id] = (await through.make(1)) as [TenantId];
+    const pool = through.open({ poolSizePerClient: 1, recheckMs: 60_000 });
+    const transcripts = pool.forTenant(contextOf(id)).collection('transcripts');
+    await transcripts.insertMany(Array.from({ length: 10 }, (_, i) => transcript(`${i}`)));
+    const cursor = transcripts.find({}, { batchSize: 5 });
+    expect(await cursor.next()).not.toBeNull();
+    const { publish } = await through.rotate(id);
+    publish();
+    link.cut();
+    // Over a connection that is made now, as what the cursor asks for will be.
+    expect(await transcripts.findOne({})).not.toBeNull();
+    expect(await cursor.toArray()).toHaveLength(9);
+    expect(pool.stats().opened).toBe(1);
+  } finally {
+    link.cut();
+    await through.close();
+    await link.close();
+  }
 });
