@@ -1,6 +1,7 @@
 /**
- * Jest's module loader, with one difference: packages are loaded by Node, once for each worker rather than for each test
- * file. The project's own modules are still each file's own. Loading the packages anew was about a fifth of a file's processor time.
+ * Jest's module loader, with two differences: packages are loaded by Node, once for each worker rather than for each test
+ * file, and the project's own modules, which are still each file's own, are compiled once. Loading the packages anew was about
+ * a fifth of a file's processor time.
  */
 import { createRequire, isBuiltin } from 'node:module';
 import { compileFunction, constants } from 'node:vm';
@@ -20,11 +21,16 @@ export default class SharingRuntime extends Runtime {
     if (typeof executor.compile !== 'function' || !Array.isArray(injectedModuleParameters))
       throw new Error('jest-runtime has changed its shape');
     // Not in a context of its own: an Error or an Array is to be the same one here and in the packages.
-    executor.compile = (source, filename) =>
-      compileFunction(source, injectedModuleParameters, {
+    executor.compile = (source, filename) => {
+      const known = compiled.get(filename);
+      if (known?.source === source) return known.body;
+      const body = compileFunction(source, injectedModuleParameters, {
         filename,
         importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
       });
+      compiled.set(filename, { source, body });
+      return body;
+    };
   }
 
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as Jest has it
@@ -32,6 +38,9 @@ export default class SharingRuntime extends Runtime {
     return isPackage(name) ? (createRequire(from)(name) as T) : super.requireModuleOrMock<T>(from, name);
   }
 }
+
+/** Run anew by each file; what V8 knows of it by then, machine code too, need not be found out again. */
+const compiled = new Map<string, { readonly source: string; readonly body: unknown }>();
 
 const isPackage = (name: string): boolean =>
   /^[^./]/.test(name) && !isBuiltin(name) && name !== '@jest/globals';
