@@ -5,6 +5,7 @@
 import { inspect } from 'node:util';
 import { IllegalStateError } from '@temporalio/common';
 import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
+import { keepWorkflowThreads } from './workflow-threads.js';
 
 const LINES = Symbol.for('tenantry.test.said-by-workers');
 const shared = globalThis as { [LINES]?: string[] };
@@ -16,6 +17,7 @@ saidByWorkers.length = 0;
 /** A worker's connection. Whoever opens the first one makes the runtime. */
 export async function connectWorkers(address: string): Promise<NativeConnection> {
   ensureRuntime();
+  keepWorkflowThreads();
   return NativeConnection.connect({ address });
 }
 
