@@ -23,20 +23,28 @@ import { startStack } from '../local/stack.js';
 import type { PreparedCell } from '../tenancy/cell-registry.js';
 import { openTenantClient } from '../tenancy/mongo/tenant-client.js';
 import { ensureBundle } from '../worker/bundle.js';
-import { compose } from '../worker/compose.js';
+import { type Composition, compose } from '../worker/compose.js';
 import { poolKey, type Servers } from './statements.js';
 
-export interface Stage {
+/** The activities with connections of their own, on which their statements can be sent by hand too. */
+export interface Side {
+  readonly dependencies: ActivityDependencies;
+  readonly activities: Activities;
+  readonly servers: Servers;
+}
+
+/** A side whose MongoDB clients tell each command. That costs them time, so nothing is timed on it. */
+export interface RecordingSide extends Side {
+  /** Calls back with each MongoDB client that the activities open as a tenant. */
+  onTenantClient(listener: (client: MongoClient, user: string) => void): () => void;
+}
+
+export interface Stage extends Side {
   readonly apiUrl: string;
   readonly token: string;
   readonly temporal: Client;
   readonly temporalAddress: string;
-  readonly dependencies: ActivityDependencies;
-  readonly activities: Activities;
-  readonly cell: PreparedCell;
-  readonly servers: Servers;
-  /** Calls back with each MongoDB client that the activities here open as a tenant. */
-  onTenantClient(listener: (client: MongoClient, user: string) => void): () => void;
+  readonly recording: RecordingSide;
   readonly environment: Record<string, string>;
   close(): Promise<void>;
 }
@@ -62,43 +70,27 @@ export async function createStage(): Promise<Stage> {
     name: 'tenantry-bench',
     max: POOL,
   });
-  // Recording what is sent needs the driver's events, on the side of the activities and by hand alike.
-  const monitored = { ...env, TENANTRY_CELL_MONGO_URL: `${stack.mongo.url}&monitorCommands=true` };
-  const composition = compose({
-    catalogue,
-    manifest: await loadManifest(undefined),
-    rootKey: Buffer.from(local['TENANTRY_ROOT_KEY'] ?? '', 'base64'),
-    resolveSecret: (reference) => resolveSecret(reference, monitored),
-    poolSize: POOL,
-    log: pino({ level: 'silent' }),
-  });
-  const listeners = new Set<(client: MongoClient, user: string) => void>();
-  const dependencies: ActivityDependencies = {
-    ...composition.dependencies,
-    warmClients: {
-      ...composition.dependencies.warmClients,
-      take(mongoUrl, tenantId, password) {
-        const client = composition.dependencies.warmClients.take(mongoUrl, tenantId, password);
-        for (const listener of listeners) listener(client, mongoUserName(tenantId));
-        return client;
-      },
-    },
-  };
-  const cell = await dependencies.cells.get(cellName('default'));
+  const manifest = await loadManifest(undefined);
+  const composed = (mongoUrl: string): Composition =>
+    compose({
+      catalogue,
+      manifest,
+      rootKey: Buffer.from(local['TENANTRY_ROOT_KEY'] ?? '', 'base64'),
+      resolveSecret: (reference) => resolveSecret(reference, { ...env, TENANTRY_CELL_MONGO_URL: mongoUrl }),
+      poolSize: POOL,
+      log: pino({ level: 'silent' }),
+    });
+  const plain = composed(stack.mongo.url);
+  const monitored = composed(`${stack.mongo.url}&monitorCommands=true`);
+  const { cell, ...side } = await sideOf(plain.dependencies);
   const connection = await Connection.connect({ address: stack.temporal.url });
   return {
     apiUrl: processes.apiUrl,
     token: token.value,
     temporal: new Client({ connection }),
     temporalAddress: stack.temporal.url,
-    dependencies,
-    activities: createActivities(dependencies),
-    cell,
-    servers: serversOf(cell, catalogue.pool),
-    onTenantClient(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
+    ...side,
+    recording: await recordingOf(monitored.dependencies),
     environment: {
       postgres: stack.postgres.described,
       mongo: stack.mongo.described,
@@ -109,11 +101,40 @@ export async function createStage(): Promise<Stage> {
     },
     async close() {
       await connection.close();
-      await composition.close();
+      await Promise.all([plain.close(), monitored.close()]);
       await catalogue.close();
       await processes.stop();
       await stack.stop();
       await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+async function sideOf(dependencies: ActivityDependencies): Promise<Side & { cell: PreparedCell }> {
+  const cell = await dependencies.cells.get(cellName('default'));
+  const servers = serversOf(cell, dependencies.catalogue.pool);
+  return { dependencies, activities: createActivities(dependencies), servers, cell };
+}
+
+async function recordingOf(dependencies: ActivityDependencies): Promise<RecordingSide> {
+  const { warmClients } = dependencies;
+  const listeners = new Set<(client: MongoClient, user: string) => void>();
+  const side = await sideOf({
+    ...dependencies,
+    warmClients: {
+      ...warmClients,
+      take(mongoUrl, tenantId, password) {
+        const client = warmClients.take(mongoUrl, tenantId, password);
+        for (const listener of listeners) listener(client, mongoUserName(tenantId));
+        return client;
+      },
+    },
+  });
+  return {
+    ...side,
+    onTenantClient(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
     },
   };
 }

@@ -33,7 +33,7 @@ export type Statement = PostgresUnit | MongoCommand | RedisPipeline;
 /** Where statements are recorded from and sent to. */
 export interface Servers {
   readonly pools: ReadonlyMap<string, pg.Pool>;
-  /** With monitorCommands. */
+  /** With monitorCommands where it is recorded from, and only there. */
   readonly mongo: MongoClient;
   readonly redis: Redis;
   readonly redisAsTenant: Redis;

@@ -11,7 +11,7 @@ import { type OperationId, newOperationId, newTenantId, type TenantId } from '..
 import { mongoDatabaseName } from '../../domain/names.js';
 import { batchWorkflowId } from '../../domain/workflow-ids.js';
 import { atOnce, type Benchmark, type Figure, figure, inTurn, timed } from '../harness.js';
-import { createStage, type Stage } from '../stage.js';
+import { createStage, type RecordingSide, type Side, type Stage } from '../stage.js';
 import { forOthers, passwordsIn, record, send, type Statement } from '../statements.js';
 
 const AT_ONCE = 50;
@@ -29,8 +29,8 @@ const benchmark: Benchmark = {
       say('one at a time on an idle machine');
       Object.assign(figures, await latencies(stage));
       say('recording the statements of one tenant and of a batch');
-      const single = await recordSingle(stage);
-      const batch = await recordBatch(stage);
+      const single = await recordSingle(stage.recording);
+      const batch = await recordBatch(stage.recording);
       say('activities against their statements sent by hand');
       Object.assign(figures, await statementsAgainstHand(stage, single));
       say(`${AT_ONCE} at once against what the parts cost`);
@@ -96,7 +96,7 @@ interface Phases {
   readonly activate: Statement[];
 }
 
-async function ask({ dependencies }: Stage): Promise<Phases['names']> {
+async function ask({ dependencies }: Side): Promise<Phases['names']> {
   const slug = `b-${randomUUID()}`;
   const body = { slug, name: 'Benchmark', plan: 'team' };
   const { operationId, tenantId } = await dependencies.catalogue.requests.intake({
@@ -108,13 +108,13 @@ async function ask({ dependencies }: Stage): Promise<Phases['names']> {
   return { tenantId, operationId, slug };
 }
 
-async function recordSingle(stage: Stage): Promise<Phases> {
-  const { activities } = stage;
+async function recordSingle(side: RecordingSide): Promise<Phases> {
+  const { activities } = side;
   const recorded = (work: () => Promise<unknown>) =>
-    record(stage.servers, (listener) => stage.onTenantClient(listener), work);
+    record(side.servers, (listener) => side.onTenantClient(listener), work);
   let names: Phases['names'] | undefined;
   const admit = await recorded(async () => {
-    names = await ask(stage);
+    names = await ask(side);
     await activities.admitProvision({ operationId: names.operationId, attempt: 1 });
   });
   if (names === undefined) throw new Error('nothing was asked');
@@ -255,12 +255,12 @@ const batchBody = () => ({
   })),
 });
 
-async function recordBatch(stage: Stage): Promise<BatchPhases> {
-  const { activities, dependencies, servers } = stage;
+async function recordBatch(side: RecordingSide): Promise<BatchPhases> {
+  const { activities, dependencies, servers } = side;
   const recorded = (work: () => Promise<unknown>) =>
     record(
       servers,
-      (listener) => stage.onTenantClient(listener),
+      (listener) => side.onTenantClient(listener),
       () => new MockActivityEnvironment().run(work),
     );
   const body = batchBody();
