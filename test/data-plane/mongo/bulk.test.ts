@@ -40,18 +40,7 @@ it('a rotation in the middle of a bulk loses nothing of it and does nothing twic
 });
 
 it('a rotation loses no bulk that waits for a connection while the old password is refused', async () => {
-  const stale = await tenants.credentials.get(id(1), 'mongo');
-  const { publish } = await tenants.rotate(id(1));
-  publish();
-  const pool = tenants.open({
-    maxClients: 1,
-    credentials: {
-      get: (tenantId, store, options) =>
-        tenantId === id(1) && options?.fresh !== true
-          ? Promise.resolve(stale)
-          : tenants.credentials.get(tenantId, store, options),
-    },
-  });
+  const pool = tenants.open({ maxClients: 1, credentials: await tenants.rotateUnheard(id(1)) });
   await pool
     .forTenant(contextOf(id(0)))
     .collection('transcripts')

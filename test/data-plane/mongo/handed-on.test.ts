@@ -116,18 +116,7 @@ it('who is refused for good leaves its place to others', async () => {
 });
 
 it('a password that was rotated since it was heard of loses no request', async () => {
-  const stale = await tenants.credentials.get(id(2), 'mongo');
-  const { publish } = await tenants.rotate(id(2));
-  publish();
-  const pool = tenants.open({
-    maxClients: 1,
-    credentials: {
-      get: (tenantId, store, options) =>
-        tenantId === id(2) && options?.fresh !== true
-          ? Promise.resolve(stale)
-          : tenants.credentials.get(tenantId, store, options),
-    },
-  });
+  const pool = tenants.open({ maxClients: 1, credentials: await tenants.rotateUnheard(id(2)) });
   await collectionOf(pool, 0).findOne({});
   const written = Array.from({ length: 5 }, (_, i) => collectionOf(pool, 2).insertOne(transcript(`${i}`)));
   expect(await Promise.all(written)).toHaveLength(5);

@@ -27,6 +27,8 @@ export interface Tenants {
   make(count: number): Promise<TenantId[]>;
   /** Changes the password on the server; `publish` says it to who asks for credentials. */
   rotate(tenantId: TenantId): Promise<{ publish: () => void }>;
+  /** Changes it likewise; the credentials given say the old one until they are asked for a fresh one. */
+  rotateUnheard(tenantId: TenantId): Promise<TenantCredentials>;
   open(options?: Partial<ScopedMongoOptions>, guardOf?: (own: GuardedDatabase) => Guard): ScopedMongoPool;
   close(): Promise<void>;
 }
@@ -66,6 +68,17 @@ export function createTenants(url = testStack().mongoUrl): Tenants {
         .db(mongoDatabaseName(tenantId))
         .command({ updateUser: mongoUserName(tenantId), pwd: next.password, mechanisms: ['SCRAM-SHA-256'] });
       return { publish: () => void passwords.set(tenantId, next) };
+    },
+    async rotateUnheard(tenantId) {
+      const old = await credentials.get(tenantId, 'mongo');
+      const { publish } = await this.rotate(tenantId);
+      publish();
+      return {
+        get: (id, store, options) =>
+          id === tenantId && options?.fresh !== true
+            ? Promise.resolve(old)
+            : credentials.get(id, store, options),
+      };
     },
     open(options, guardOf = createGuard) {
       const servers = { mongoUrl: mongoUrlWithoutCredentials(url) };
