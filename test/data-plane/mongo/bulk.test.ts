@@ -3,9 +3,13 @@ import { type BulkWriteResult, MongoBulkWriteError, MongoServerError } from 'mon
 import type { TenantId } from '../../../domain/ids.js';
 import { bulkFailure } from '../../../tenancy/mongo/bulk-failure.js';
 import { createRetries } from '../../../tenancy/mongo/refused-login.js';
-import { openLink } from '../../support/link.js';
-import { testStack } from '../../support/stack.js';
-import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
+import {
+  contextOf,
+  createTenants,
+  createTenantsBehindLink,
+  type Tenants,
+  transcript,
+} from './support/tenants.js';
 
 let tenants: Tenants;
 let ids: TenantId[];
@@ -62,8 +66,7 @@ it.each([
 });
 
 it('a bulk whose answer does not come is one whose server cannot be reached', async () => {
-  const link = await openLink(testStack().mongoUrl);
-  const through = createTenants(link.url);
+  const { link, tenants: through, close } = await createTenantsBehindLink();
   try {
     const [tenantId] = (await through.make(1)) as [TenantId];
     const pool = through.open({ serverSelectionMs: 1_000, socketTimeoutMs: 500 });
@@ -77,8 +80,6 @@ it('a bulk whose answer does not come is one whose server cannot be reached', as
       await expect(write()).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
     }
   } finally {
-    link.cut();
-    await through.close();
-    await link.close();
+    await close();
   }
 });

@@ -1,10 +1,9 @@
 /** A client that was handed on meets a server whose login is not one: a clear end, and nothing else goes with it. */
 import { Binary, type Document } from 'mongodb';
 import type { TenantId } from '../../../domain/ids.js';
-import { openLink } from '../../support/link.js';
 import { testStack } from '../../support/stack.js';
 import { openOddServer } from './support/odd-server.js';
-import { contextOf, createTenants } from './support/tenants.js';
+import { contextOf, createTenantsBehindLink } from './support/tenants.js';
 
 const binary = (text: string): Binary => new Binary(Buffer.from(text));
 const nonceOf = ({ payload }: Document): string =>
@@ -40,8 +39,7 @@ it.each<[string, (command: Document) => Document]>([
   ['rounds without end', (command) => begin(command, 'c2FsdA==', '4000000000')],
 ])('that says %s', async (_, answer) => {
   const odd = await openOddServer(answer);
-  const link = await openLink(testStack().mongoUrl);
-  const tenants = createTenants(link.url);
+  const { link, tenants, close } = await createTenantsBehindLink();
   try {
     const [first, second] = (await tenants.make(2)) as [TenantId, TenantId];
     const pool = tenants.open({ maxClients: 1, serverSelectionMs: 2_000, socketTimeoutMs: 2_000 });
@@ -56,9 +54,7 @@ it.each<[string, (command: Document) => Document]>([
     expect(await collectionOf(first).findOne({})).toBeNull();
   } finally {
     link.leadTo(testStack().mongoUrl);
-    link.cut();
     odd.close();
-    await tenants.close();
-    await link.close();
+    await close();
   }
 });

@@ -2,10 +2,14 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { TenantId } from '../../../domain/ids.js';
 import type { ScopedMongoOptions, ScopedMongoPool } from '../../../tenancy/mongo/scoped.js';
-import { openLink } from '../../support/link.js';
-import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
-import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
+import {
+  contextOf,
+  createTenants,
+  createTenantsBehindLink,
+  type Tenants,
+  transcript,
+} from './support/tenants.js';
 
 let tenants: Tenants;
 beforeAll(() => {
@@ -119,8 +123,7 @@ describe('a rotation under traffic', () => {
 });
 
 it('an open cursor goes on over a connection that is made after a rotation', async () => {
-  const link = await openLink(testStack().mongoUrl);
-  const through = createTenants(link.url);
+  const { link, tenants: through, close } = await createTenantsBehindLink();
   try {
     const [id] = (await through.make(1)) as [TenantId];
     const pool = through.open({ poolSizePerClient: 1, recheckMs: 60_000 });
@@ -136,8 +139,6 @@ it('an open cursor goes on over a connection that is made after a rotation', asy
     expect(await cursor.toArray()).toHaveLength(9);
     expect(pool.stats().opened).toBe(1);
   } finally {
-    link.cut();
-    await through.close();
-    await link.close();
+    await close();
   }
 });

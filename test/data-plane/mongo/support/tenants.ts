@@ -15,6 +15,7 @@ import {
   type ScopedMongoPool,
 } from '../../../../tenancy/mongo/scoped.js';
 import { dropTenantDatabase, ensureTenantDatabase } from '../../../../tenancy/mongo/tenant-database.js';
+import { openLink } from '../../../support/link.js';
 import { testStack } from '../../../support/stack.js';
 
 const layouts = collectionLayouts(supportDesk);
@@ -94,6 +95,22 @@ export function createTenants(url = testStack().mongoUrl): Tenants {
       for (const tenantId of passwords.keys())
         await dropTenantDatabase(admin, { tenantId, layouts }).catch(() => undefined);
       await admin.close();
+    },
+  };
+}
+
+/** Tenants whose way to the server can be cut. */
+export async function createTenantsBehindLink() {
+  const link = await openLink(testStack().mongoUrl);
+  const tenants = createTenants(link.url);
+  return {
+    link,
+    tenants,
+    /** Whatever still waits for an answer is cut off before. */
+    async close(): Promise<void> {
+      link.cut();
+      await tenants.close();
+      await link.close();
     },
   };
 }
