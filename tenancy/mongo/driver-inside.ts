@@ -1,7 +1,9 @@
 /**
- * What is used of the driver's inside, which is not documented: its seam for authentication (mongodb 7.9.0, and that
- * version is pinned). lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js, lib/cmap/connection.js.
+ * What is used of the driver's inside, which is not documented: its seam for authentication, and who hears of its pools
+ * (mongodb 7.9.0, and that version is pinned). lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js,
+ * lib/cmap/connection.js, lib/sdam/server.js.
  */
+import type { EventEmitter } from 'node:events';
 import type { Document, MongoClient } from 'mongodb';
 
 export interface AuthProviders {
@@ -38,4 +40,16 @@ export function authProvidersOf(client: MongoClient): AuthProviders | undefined 
   return providers?.existingProviders instanceof Map && typeof providers.getOrCreateProvider === 'function'
     ? (providers as AuthProviders)
     : undefined;
+}
+
+/** The pool of each server that the client knows. Empty when the driver's inside is another one. */
+export function poolsOf(client: MongoClient): EventEmitter[] {
+  const { topology } = client as unknown as {
+    readonly topology?: { readonly s?: { readonly servers?: unknown } };
+  };
+  const servers = topology?.s?.servers;
+  if (!(servers instanceof Map)) return [];
+  return [...(servers.values() as Iterable<{ readonly pool?: Partial<EventEmitter> }>)].flatMap(({ pool }) =>
+    typeof pool?.removeAllListeners === 'function' ? [pool as EventEmitter] : [],
+  );
 }

@@ -2,6 +2,7 @@
 import { type Db, MongoClient } from 'mongodb';
 import { createFindOne, type FindOne } from './find-one.js';
 import { endLostStatements } from './lost-connection.js';
+import { quietPools } from './quiet-pool.js';
 import { createUserSwitch, type MongoUser } from './user-switch.js';
 
 export interface ClientOptions {
@@ -50,6 +51,7 @@ export function openClient(options: ClientOptions, user: MongoUser): LentClient 
     waitQueueTimeoutMS: socketTimeoutMs,
     socketTimeoutMS: socketTimeoutMs,
   });
+  quietPools(client);
   const users = createUserSwitch(endLostStatements(client), user);
   const open = new Set<string>();
   const ready = new Set<string>();
