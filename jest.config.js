@@ -13,7 +13,7 @@ module.exports = {
   globalSetup: '<rootDir>/dist/test/support/global-setup.js',
   globalTeardown: '<rootDir>/dist/test/support/global-teardown.js',
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.tenantry/'],
-  // One more than the cores it must do with: many tests wait for a server.
-  maxWorkers: 3,
+  // Two more than the cores it must do with: many tests wait for a server.
+  maxWorkers: 4,
   testTimeout: 60_000,
 };
