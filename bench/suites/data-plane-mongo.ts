@@ -98,6 +98,7 @@ export async function measureMongo(options: MongoBenchOptions): Promise<Record<s
     const watch = await watchConnections(admin, many);
     const [warm, cold] = [ids.slice(0, hot), ids.slice(hot)];
     let [coldCalls, failed] = [0, 0];
+    // Not the last call of a sample, which would be waited for alone.
     const pick = (call: number): TenantId =>
       (call % 100 === 49 && cold.length > 0 ? cold[coldCalls++ % cold.length] : anyOf(warm)()) as TenantId;
     const findOneOf = async (tenantId: TenantId): Promise<void> => {

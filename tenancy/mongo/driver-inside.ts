@@ -3,7 +3,7 @@
  * (mongodb 7.9.0, and that version is pinned). lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js,
  * lib/cmap/connection.js, lib/sdam/server.js.
  */
-import type { EventEmitter } from 'node:events';
+import { EventEmitter } from 'node:events';
 import type { Document, MongoClient } from 'mongodb';
 
 export interface AuthProviders {
@@ -49,7 +49,7 @@ export function poolsOf(client: MongoClient): EventEmitter[] {
   };
   const servers = topology?.s?.servers;
   if (!(servers instanceof Map)) return [];
-  return [...(servers.values() as Iterable<{ readonly pool?: Partial<EventEmitter> }>)].flatMap(({ pool }) =>
-    typeof pool?.removeAllListeners === 'function' ? [pool as EventEmitter] : [],
-  );
+  return [...(servers as ReadonlyMap<string, { readonly pool?: unknown }>).values()]
+    .map(({ pool }) => pool)
+    .filter((pool) => pool instanceof EventEmitter);
 }

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { newTenantId, type TenantId } from '../../../domain/ids.js';
 import type { ScopedMongoPool } from '../../../tenancy/mongo/scoped.js';
-import { type Link, openLink } from '../../support/link.js';
+import type { Link } from '../../support/link.js';
 import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
-import { contextOf, createTenants, type Tenants } from './support/tenants.js';
+import { contextOf, createTenantsBehindLink, type Tenants } from './support/tenants.js';
 
 /** Longer than the tests. */
 const PATIENT = {
@@ -19,15 +19,12 @@ const PATIENT = {
 let tenants: Tenants;
 let ids: TenantId[];
 let link: Link;
+let close: () => Promise<void>;
 beforeAll(async () => {
-  link = await openLink(testStack().mongoUrl);
-  tenants = createTenants(link.url);
+  ({ link, tenants, close } = await createTenantsBehindLink());
   ids = await tenants.make(2);
 });
-afterAll(async () => {
-  await tenants.close();
-  await link.close();
-});
+afterAll(() => close());
 
 const ask = (pool: ScopedMongoPool, tenantId = ids[0] as TenantId): Promise<unknown> =>
   pool

@@ -10,7 +10,7 @@ import { type Link, openLink } from '../../support/link.js';
 import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
 import { withoutOurLogins } from './support/without-our-logins.js';
-import { contextOf, createTenants } from './support/tenants.js';
+import { contextOf, createTenantsBehindLink } from './support/tenants.js';
 
 const CELL: Cell = {
   name: cellName('default'),
@@ -29,16 +29,11 @@ const CELL: Cell = {
 const AGAIN = { $set: { text: 'again' } };
 
 async function openTenant({ socketTimeoutMs = 1_000 } = {}) {
-  const link = await openLink(testStack().mongoUrl);
-  const tenants = createTenants(link.url);
+  const { link, tenants, close } = await createTenantsBehindLink();
   const [id] = (await tenants.make(1)) as [TenantId];
   const pool = tenants.open({ poolSizePerClient: 1, serverSelectionMs: 1_000, socketTimeoutMs });
   const transcripts = pool.forTenant(contextOf(id)).collection('transcripts');
   await transcripts.findOne({});
-  const close = async (): Promise<void> => {
-    await tenants.close();
-    await link.close();
-  };
   return { link, pool, transcripts, close };
 }
 
