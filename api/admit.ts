@@ -27,7 +27,7 @@ import {
 import { TenantryError } from '../domain/errors.js';
 import type { OperationId, TenantId } from '../domain/ids.js';
 import type { OperationKind } from '../domain/operation.js';
-import { until } from './bounded.js';
+import { until, within } from './bounded.js';
 import type { ApiDeps } from './deps.js';
 import { refusalIn } from './refusal.js';
 
@@ -57,9 +57,12 @@ const TRIES = 3;
  * Returns when the operation is admitted.
  * @throws TenantryError the refusal; ADMISSION_TIMEOUT or ENGINE_UNAVAILABLE when it was withdrawn.
  */
-export async function admit(deps: ApiDeps, start: Start, log: Logger): Promise<void> {
+export function admit(deps: ApiDeps, start: Start, log: Logger): Promise<void> {
+  return within(deps.config.TENANTRY_ADMISSION_TIMEOUT_MS, [], (late) => admitBy(late, deps, start, log));
+}
+
+async function admitBy(late: AbortSignal, deps: ApiDeps, start: Start, log: Logger): Promise<void> {
   const time = deps.config.TENANTRY_ADMISSION_TIMEOUT_MS;
-  const late = AbortSignal.timeout(time);
   for (let tries = 1; ; tries++) {
     try {
       await until(deps.temporal, late, time, () => updateWithStart(deps, start));

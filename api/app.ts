@@ -19,6 +19,8 @@ export type { ApiDeps } from './deps.js';
 export function createApp(deps: ApiDeps): Express {
   const app = express();
   app.disable('x-powered-by');
+  // Nothing is to be stored, so nothing is asked for again by its tag.
+  app.disable('etag');
   // One spelling for each address: what compares paths need not know of others.
   app.enable('case sensitive routing');
   app.enable('strict routing');

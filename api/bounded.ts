@@ -6,8 +6,34 @@ import type { Client } from '@temporalio/client';
 const MARGIN = 5_000;
 
 /**
+ * Runs `work` with a signal of its own, which aborts after so long, and as soon as one of `others` does.
+ *
+ * `AbortSignal.timeout` and `AbortSignal.any` cannot be let go: each call would be held by the first until its time is up, and
+ * each signal by the longest-lived of those in the second.
+ */
+export async function within<T>(
+  milliseconds: number,
+  others: readonly AbortSignal[],
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const own = new AbortController();
+  const abort = (): void => own.abort();
+  const timer = setTimeout(abort, milliseconds);
+  for (const other of others) {
+    if (other.aborted) abort();
+    else other.addEventListener('abort', abort);
+  }
+  try {
+    return await work(own.signal);
+  } finally {
+    clearTimeout(timer);
+    for (const other of others) other.removeEventListener('abort', abort);
+  }
+}
+
+/**
  * The result of the calls in `work`.
- * @param signal of this call alone
+ * @param signal of `within`: the client never takes back its listeners
  * @throws the signal's reason as soon as it aborts
  *
  * A deadline alone would not do: the server answers long polls early, and emptily, as it draws near, and the client

@@ -73,7 +73,9 @@ export function route<B extends z.ZodType, Q extends z.ZodType, P extends z.ZodT
           log: request.log,
           gone: () => {
             const controller = new AbortController();
-            response.once('close', () => controller.abort());
+            response.once('close', () => {
+              if (!response.writableFinished) controller.abort();
+            });
             return controller.signal;
           },
         });

@@ -1,6 +1,6 @@
 /** `Prefer: wait=N` (RFC 7240): how long the caller would rather wait for the end of an operation. */
 import type { Logger } from 'pino';
-import { until } from './bounded.js';
+import { until, within } from './bounded.js';
 import type { ApiDeps } from './deps.js';
 
 /** Seconds. */
@@ -28,10 +28,10 @@ export async function waitForRun(
 ): Promise<void> {
   if (seconds === 0) return;
   const time = seconds * 1_000;
-  const enough = AbortSignal.any([gone, AbortSignal.timeout(time), ...(closing ? [closing] : [])]);
-  if (enough.aborted) return;
   try {
-    await until(temporal, enough, time, () => temporal.workflow.getHandle(workflowId).result());
+    await within(time, closing ? [gone, closing] : [gone], (enough) =>
+      until(temporal, enough, time, () => temporal.workflow.getHandle(workflowId).result()),
+    );
   } catch (error) {
     // A run that failed is over too, and a Temporal that went away only ends the wait.
     log.debug({ err: error, workflowId }, 'the wait ended without a result');

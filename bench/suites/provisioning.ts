@@ -11,6 +11,7 @@ import { type OperationId, newOperationId, newTenantId, type TenantId } from '..
 import { mongoDatabaseName } from '../../domain/names.js';
 import { batchWorkflowId } from '../../domain/workflow-ids.js';
 import { atOnce, type Benchmark, type Figure, figure, inTurn, timed } from '../harness.js';
+import { post } from '../post.js';
 import { createStage, type RecordingSide, type Side, type Stage } from '../stage.js';
 import { forOthers, passwordsIn, record, send, type Statement } from '../statements.js';
 
@@ -53,7 +54,7 @@ async function latencies(stage: Stage): Promise<Record<string, Figure>> {
   const admitted: number[] = [];
   const active: number[] = [];
   for (let i = 0; i < 40; i++) {
-    admitted.push(await timed(() => create(stage, 0)));
+    admitted.push(await timed(() => create(stage)));
     await idle(stage);
     active.push(await timed(() => create(stage, 60)));
   }
@@ -70,19 +71,10 @@ async function idle({ dependencies }: Stage): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve));
 }
 
-async function create({ apiUrl, token }: Stage, wait: number): Promise<void> {
-  const response = await fetch(`${apiUrl}/v1/tenants`, {
-    method: 'POST',
-    headers: {
-      authorization: `Bearer ${token}`,
-      'content-type': 'application/json',
-      ...(wait > 0 ? { prefer: `wait=${wait}` } : {}),
-    },
-    body: JSON.stringify({ slug: `b-${randomUUID()}`, name: 'Benchmark', plan: 'team' }),
-  });
-  const answer = (await response.json()) as { status: string };
-  if (wait > 0 ? answer.status !== 'succeeded' : response.status !== 202)
-    throw new Error(`not provisioned: ${response.status} ${JSON.stringify(answer)}`);
+/** Asks for a tenant, and waits up to so many seconds for it to be there. */
+async function create(stage: Stage, wait?: number): Promise<void> {
+  const body = { slug: `b-${randomUUID()}`, name: 'Benchmark', plan: 'team' };
+  await post(stage, '/v1/tenants', body, wait === undefined ? { expected: 202 } : { wait, expected: 201 });
 }
 
 // The activities against the same statements by hand ---------------------------------------------------------------
@@ -344,15 +336,9 @@ async function sendGrouped({ servers }: Stage, statements: readonly Statement[])
   await Promise.all([send(servers, rest), atOnce(8, [...groups.values()], (group) => send(servers, group))]);
 }
 
-async function createBatch({ apiUrl, token, temporal }: Stage): Promise<void> {
-  const response = await fetch(`${apiUrl}/v1/tenants:batch`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-    body: JSON.stringify(batchBody()),
-  });
-  const answer = (await response.json()) as { id: OperationId };
-  if (response.status !== 202) throw new Error(`not admitted: ${response.status} ${JSON.stringify(answer)}`);
-  await temporal.workflow.getHandle(batchWorkflowId(answer.id)).result();
+async function createBatch(stage: Stage): Promise<void> {
+  const { id } = await post<{ id: OperationId }>(stage, '/v1/tenants:batch', batchBody(), { expected: 202 });
+  await stage.temporal.workflow.getHandle(batchWorkflowId(id)).result();
 }
 
 async function batches(stage: Stage, batch: BatchPhases): Promise<Record<string, Figure>> {
