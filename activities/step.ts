@@ -64,7 +64,7 @@ export function stepActivity(deps: ActivityDependencies, definition: StepDefinit
     } catch (error) {
       // Half of it may be there.
       const whenOvertaken = (reason: unknown) => afterOvertaken(reason, context);
-      throw await failed(deps, definition, fence, errorOf(stores, error), whenOvertaken);
+      throw await failed(deps, definition, context, errorOf(stores, error), whenOvertaken);
     }
     try {
       await steps.finish(fence, name, { evidence, allocations: leaves, stores });
@@ -89,7 +89,7 @@ export function undoActivity(deps: ActivityDependencies, definition: UndoDefinit
       );
       return { residue };
     } catch (error) {
-      throw await failed(deps, definition, fence, catalogueError(error));
+      throw await failed(deps, definition, context, catalogueError(error));
     }
   };
 }
@@ -103,7 +103,7 @@ async function begin(
     throw toApplicationFailure(catalogueError(error), deps.log, name);
   });
   return contextOf(deps, fence, begun).catch(async (error: unknown) => {
-    throw await failed(deps, { name, stores }, fence, errorOf(stores, error));
+    throw await failed(deps, { name, stores }, { fence, begun }, errorOf(stores, error));
   });
 }
 
@@ -111,11 +111,12 @@ async function begin(
 async function failed(
   deps: ActivityDependencies,
   { name }: Frame,
-  fence: Fence,
+  { fence, begun }: Pick<StepContext, 'fence' | 'begun'>,
   error: unknown,
   whenNotRecorded: (reason: unknown) => Promise<void> = () => Promise.resolve(),
 ): Promise<ApplicationFailure> {
-  await deps.catalogue.steps.fail(fence, name, toRecordedError(error)).catch(async (reason: unknown) => {
+  const { steps } = deps.catalogue;
+  await steps.fail(fence, name, begun.attempts, toRecordedError(error)).catch(async (reason: unknown) => {
     deps.log.debug({ err: reason, step: name }, 'the failure of a step was not recorded');
     await whenNotRecorded(reason);
   });

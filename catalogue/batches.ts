@@ -76,39 +76,49 @@ export function batchRepository(pool: Pool) {
       });
     },
 
-    /** The tenants of a chunk that are still on their way. None when the operation was overtaken. */
-    async begin(fence: BatchFence, step: string): Promise<ChunkTenant[]> {
+    /**
+     * Which attempt at the step this is, and the tenants of a chunk that are still on their way. None when the operation was
+     * overtaken.
+     */
+    async begin(
+      fence: BatchFence,
+      step: string,
+    ): Promise<{ readonly attempt: number | undefined; readonly tenants: ChunkTenant[] }> {
       const { rows } = await pool.query<{
         ordinal: number;
         tenant_id: TenantId;
         generation: string;
         cell: CellName;
         credentials: { store: 'mongo' | 'redis'; version: number; sealed: string }[];
+        attempts: number;
       }>({
         name: 'batch-begin',
         text: `WITH step AS (
                  INSERT INTO operation_step (operation_id, name, status, attempts)
                  SELECT id, $4, 'running', 1 FROM operation WHERE id = $1 AND generation = $2 AND status = 'running'
                  ON CONFLICT (operation_id, name) DO UPDATE
-                   SET status = 'running', attempts = operation_step.attempts + 1, finished_at = NULL)
-               SELECT r.*, (SELECT jsonb_agg(jsonb_build_object('store', store, 'version', version,
+                   SET status = 'running', attempts = operation_step.attempts + 1, finished_at = NULL
+                 RETURNING attempts)
+               SELECT r.*, (SELECT attempts FROM step), (SELECT jsonb_agg(jsonb_build_object('store', store, 'version', version,
                                      'sealed', encode(sealed, 'base64')))
                               FROM (SELECT DISTINCT ON (store) * FROM credential WHERE tenant_id = r.tenant_id
                                      ORDER BY store, version DESC) c) AS credentials
                  FROM (${RUNNING}) r ORDER BY r.ordinal`,
         values: [fence.operationId, fence.attempt, fence.ordinals, step],
       });
-      return rows.map((row) => ({
+      const tenants = rows.map((row) => ({
         ordinal: row.ordinal,
         tenantId: row.tenant_id,
         generation: Number(row.generation),
         cell: row.cell,
         credentials: row.credentials.map((c) => ({ ...c, sealed: Buffer.from(c.sealed, 'base64') })),
       }));
+      return { attempt: rows[0]?.attempts, tenants };
     },
 
     /**
      * Records a step of a chunk: the allocations of those that came through, and the others as failed.
+     * @returns those that came through and are still on their way; the others are being undone, or were
      * @throws TenantryError STALE_GENERATION when the operation was overtaken meanwhile.
      */
     async finish(
@@ -121,18 +131,21 @@ export function batchRepository(pool: Pool) {
         allocations: AllocationState;
         evidence: unknown;
       },
-    ): Promise<void> {
-      const { rowCount } = await pool.query({
+    ): Promise<readonly TenantId[]> {
+      const { rows } = await pool.query<{ kept: TenantId[] }>({
         name: 'batch-finish',
         text: `WITH op AS (SELECT id FROM operation WHERE id = $1 AND generation = $2 AND status = 'running' FOR SHARE),
                step AS (UPDATE operation_step s SET status = 'succeeded', finished_at = clock_timestamp(), evidence = $4
                          FROM op WHERE s.operation_id = op.id AND s.name = $3),
+               kept AS (SELECT i.tenant_id FROM op JOIN batch_item i ON i.operation_id = op.id
+                         WHERE i.tenant_id = ANY ($6::uuid[]) AND i.status = 'running'),
                ledger AS (UPDATE allocation a SET state = $5, updated_at = clock_timestamp()
-                           FROM op WHERE a.tenant_id = ANY ($6::uuid[]) AND a.store = ANY ($7)),
+                           FROM kept WHERE a.tenant_id = kept.tenant_id AND a.store = ANY ($7)
+                            AND a.state IN ('intended', 'created')),
                failed AS (UPDATE batch_item i SET status = 'failed', error = f.error
                            FROM op, unnest($8::uuid[], $9::jsonb[]) AS f(tenant_id, error)
-                          WHERE i.operation_id = op.id AND i.tenant_id = f.tenant_id)
-               SELECT id FROM op`,
+                          WHERE i.operation_id = op.id AND i.tenant_id = f.tenant_id AND i.status = 'running')
+               SELECT ARRAY (SELECT tenant_id FROM kept) AS kept FROM op`,
         values: [
           fence.operationId,
           fence.attempt,
@@ -145,15 +158,49 @@ export function batchRepository(pool: Pool) {
           result.failed.map((failure) => JSON.stringify(failure.error)),
         ],
       });
-      if (rowCount === 0) throw new TenantryError('STALE_GENERATION');
+      if (rows[0] === undefined) throw new TenantryError('STALE_GENERATION');
+      return rows[0].kept;
     },
 
-    async failStep(fence: BatchFence, step: string, error: RecordedError): Promise<void> {
+    /** Records why the newest attempt at a step failed, while its operation runs. */
+    async failStep(fence: BatchFence, step: string, attempt: number, error: RecordedError): Promise<void> {
       await pool.query(
-        `UPDATE operation_step SET status = 'failed', finished_at = clock_timestamp(), last_error = $3
-          WHERE operation_id = $1 AND name = $2`,
-        [fence.operationId, step, JSON.stringify(error)],
+        `UPDATE operation_step s SET status = 'failed', finished_at = clock_timestamp(), last_error = $5 FROM operation o
+          WHERE o.id = $1 AND o.generation = $2 AND o.status = 'running'
+            AND s.operation_id = o.id AND s.name = $3 AND s.attempts = $4`,
+        [fence.operationId, fence.attempt, step, attempt, JSON.stringify(error)],
       );
+    },
+
+    /**
+     * Has `work` take back what an overtaken step made, for those of these tenants that are being undone or were: the others
+     * have been made anew meanwhile. Where it could not, the ledger says that these things may be there.
+     * @returns why it could not
+     */
+    takeBack<T extends { readonly tenantId: TenantId }>(
+      fence: BatchFence,
+      tenants: readonly T[],
+      stores: readonly StoreName[],
+      work: (tenants: readonly T[]) => Promise<PromiseSettledResult<unknown>[]>,
+    ): Promise<readonly unknown[]> {
+      return whileUndoing(pool, fence.operationId, async (client) => {
+        const { rows } = await client.query<{ id: TenantId }>(
+          `SELECT t.id FROM batch_item i JOIN tenant t ON t.id = i.tenant_id
+            WHERE i.operation_id = $1 AND t.id = ANY ($2::uuid[]) AND i.status IN ('failed', 'cancelled')
+              AND t.state IN ('provisioning', 'failed')`,
+          [fence.operationId, tenants.map(({ tenantId }) => tenantId)],
+        );
+        const overtaken = tenants.filter(({ tenantId }) => rows.some(({ id }) => id === tenantId));
+        if (overtaken.length === 0) return [];
+        const results = await work(overtaken);
+        const left = overtaken.filter((_, i) => results[i]?.status === 'rejected');
+        await client.query(
+          `UPDATE allocation SET state = 'intended', updated_at = clock_timestamp()
+            WHERE tenant_id = ANY ($1::uuid[]) AND store = ANY ($2) AND state = 'released'`,
+          [left.map(({ tenantId }) => tenantId), stores],
+        );
+        return results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
+      });
     },
 
     /** provisioning -> active, for those of a chunk whose every allocation was verified. */

@@ -106,7 +106,10 @@ export function stepRepository(pool: Pool) {
       };
     },
 
-    /** Records that a step is done and what state that gives the allocations of these stores. */
+    /**
+     * Records that a step is done and what state that gives the allocations of these stores. One that was given up and ends
+     * after the tenant was verified does not take that back.
+     */
     async finish(
       fence: Fence,
       step: StepName,
@@ -117,7 +120,7 @@ export function stepRepository(pool: Pool) {
         `step AS (UPDATE operation_step SET status = 'succeeded', finished_at = clock_timestamp(), evidence = $5
                    FROM fenced WHERE operation_id = fenced.id AND name = $4),
          ledger AS (UPDATE allocation a SET state = $6, updated_at = clock_timestamp()
-                     FROM fenced WHERE a.tenant_id = fenced.tenant_id AND a.store = ANY ($7))
+                     FROM fenced WHERE a.tenant_id = fenced.tenant_id AND a.store = ANY ($7) AND a.state <> 'verified')
          SELECT id FROM fenced`,
         fence,
         step,
@@ -125,16 +128,19 @@ export function stepRepository(pool: Pool) {
       );
     },
 
-    /** Records why an attempt failed. Best effort by its caller: the next attempt or the close says it again. */
-    async fail(fence: Fence, step: StepName, error: RecordedError): Promise<void> {
+    /**
+     * Records why the newest attempt failed; what one before it, given up long ago, comes to is no longer the step's. Best
+     * effort by its caller: the next attempt or the close says it again.
+     */
+    async fail(fence: Fence, step: StepName, attempt: number, error: RecordedError): Promise<void> {
       await fenced(
         'step-fail',
         `step AS (UPDATE operation_step SET status = 'failed', finished_at = clock_timestamp(), last_error = $5
-                   FROM fenced WHERE operation_id = fenced.id AND name = $4)
+                   FROM fenced WHERE operation_id = fenced.id AND name = $4 AND attempts = $6)
          SELECT id FROM fenced`,
         fence,
         step,
-        [JSON.stringify(error)],
+        [JSON.stringify(error), attempt],
       );
     },
 

@@ -33,18 +33,25 @@ export interface ChunkStep {
   readonly name: string;
   readonly stores: readonly StoreName[];
   readonly leaves: AllocationState;
+  /** Takes the effect on a tenant back when it turns out that it was undone meanwhile. */
+  readonly revert?: (connections: PreparedCell, tenant: ChunkTenant) => Promise<unknown>;
 }
+
+const TAKEN_BACK_AT_ONCE = 4;
 
 export async function chunkStep(
   deps: ActivityDependencies,
   fence: BatchFence,
-  { name, stores, leaves }: ChunkStep,
+  definition: ChunkStep,
   effect: (chunk: CellChunk) => Promise<ChunkOutcome>,
 ): Promise<ChunkResult> {
   const { batches } = deps.catalogue;
+  const { name, stores, leaves } = definition;
   const step = `${name} ${chunkLabel(fence)}`;
+  const { attempt, tenants } = await batches.begin(fence, step).catch((error: unknown) => {
+    throw toApplicationFailure(catalogueError(error), deps.log, step);
+  });
   try {
-    const tenants = await batches.begin(fence, step).catch(throwCatalogue);
     const failed: TenantFailure[] = [];
     const evidence: unknown[] = [];
     for (const [cell, group] of byCell(tenants)) {
@@ -57,17 +64,44 @@ export async function chunkStep(
     const done = tenants
       .map((t) => t.tenantId)
       .filter((id) => !failed.some((failure) => failure.tenantId === id));
-    await batches
+    const kept = await batches
       .finish(fence, step, { done, failed, stores, allocations: leaves, evidence: evidence[0] ?? null })
-      .catch(throwCatalogue);
+      .catch((error: unknown) => {
+        throw catalogueError(error);
+      });
+    // Those that failed here too: they may have failed because they were undone meanwhile.
+    const others = tenants.filter((tenant) => !kept.includes(tenant.tenantId));
+    await takeBack(deps, fence, definition, others);
     return { failed: failed.length };
   } catch (error) {
     const known = stores.length === 1 && stores[0] !== undefined ? storeError(stores[0], error) : error;
-    await batches.failStep(fence, step, toRecordedError(known)).catch((reason: unknown) => {
-      deps.log.debug({ err: reason, step }, 'the failure of a step was not recorded');
-    });
+    if (attempt !== undefined)
+      await batches.failStep(fence, step, attempt, toRecordedError(known)).catch((reason: unknown) => {
+        deps.log.debug({ err: reason, step }, 'the failure of a step was not recorded');
+      });
+    // Half of it may be there.
+    await takeBack(deps, fence, definition, tenants);
     throw toApplicationFailure(known, deps.log, step);
   }
+}
+
+/** Nobody will undo what an overtaken run of a step made, so it does so itself. */
+async function takeBack(
+  { catalogue, cells, log }: ActivityDependencies,
+  fence: BatchFence,
+  { name, stores, revert }: ChunkStep,
+  tenants: readonly ChunkTenant[],
+): Promise<void> {
+  if (revert === undefined || tenants.length === 0) return;
+  const failures = await catalogue.batches
+    .takeBack(fence, tenants, stores, (overtaken) =>
+      eachLimited(overtaken, TAKEN_BACK_AT_ONCE, async (tenant) =>
+        revert(await cells.get(tenant.cell), tenant),
+      ),
+    )
+    .catch((error: unknown) => [error]);
+  if (failures.length > 0)
+    log.error({ err: failures[0], step: name }, 'what an overtaken step made was not taken back');
 }
 
 /** `1-100`: the positions of a chunk as people count. */
@@ -124,8 +158,4 @@ async function cellChunk(
       context.cancellationSignal.throwIfAborted();
     },
   };
-}
-
-function throwCatalogue(error: unknown): never {
-  throw catalogueError(error);
 }

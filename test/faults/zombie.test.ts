@@ -101,6 +101,36 @@ describe('a step that goes on after it was given up', () => {
     await expectActive(world, asked);
   });
 
+  it('says nothing any more of a step that another attempt has done', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    const held = holding(world, (point) => {
+      if (point === 'before createUser') throw new MongoNetworkError('connection 7 to the server closed');
+    });
+    const hold = held.holds.at('after begin mongo');
+    const zombie = settled(held.activities.provisionMongo(fence));
+    await hold.reached;
+    await make(world, fence);
+    hold.release();
+    expect(await zombie).toMatchObject({ type: 'STORE_UNAVAILABLE' });
+    await proveAndActivate(world, fence);
+    await expectActive(world, asked);
+  });
+
+  it.each([
+    ['provisionPostgres', 'before finish postgres'],
+    ['provisionMongo', 'before finish mongo'],
+    ['provisionRedis', 'before finish redis'],
+  ] as const)('%s, %s: what was verified meanwhile stays so', async (step, point) => {
+    const { asked, fence } = await askAndAdmit(world);
+    const zombie = await stuck(world, step, point, fence);
+    await make(world, fence);
+    await world.activities.verifyTenant(fence);
+    zombie.hold.release();
+    expect(await zombie.result).toEqual({ residue: [] });
+    await world.activities.activateTenant(fence);
+    await expectActive(world, asked);
+  });
+
   it('takes back half an effect when the other half fails', async () => {
     const { asked, fence } = await askAndAdmit(world);
     const held = holding(world, (point) => {

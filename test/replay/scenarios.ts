@@ -9,7 +9,7 @@ import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
 import { canaryId } from '../../tenancy/canary.js';
 import { askForBatch, startBatch } from '../support/batch.js';
 import { createHolds } from '../support/holds.js';
-import { atPoints, steppingIn } from '../support/points.js';
+import { steppingIn } from '../support/points.js';
 import { SHORT, startProvision } from '../support/provision.js';
 import type { Asked } from '../support/steps.js';
 import { until } from '../support/until.js';
@@ -95,7 +95,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'batch-with-one-refused-and-one-failed': async ({ world, holds }) => {
     const [good, taken, bad] = [newSlug(), newSlug(), newSlug()];
     await (await started(world, await ask(world, taken))).handle.result();
-    const hold = holds.at('before batch redis');
+    const hold = holds.at('before begin redis 1-3');
     const handle = await batch(world, [good, taken, bad]);
     await hold.reached;
     const operation = handle.workflowId.slice('tenant-batch/'.length);
@@ -109,7 +109,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   'batch-cancelled': async ({ world, holds }) => {
-    const hold = holds.at('before batch redis');
+    const hold = holds.at('before begin redis 1-2');
     const handle = await batch(world, [newSlug(), newSlug()]);
     await hold.reached;
     await handle.cancel();
@@ -157,18 +157,7 @@ export async function createStage(): Promise<Stage> {
     if (breaking.has(workflowId) && /^before (create|dropRole)/.test(point))
       throw new MongoNetworkError('connection 1 to the server closed');
   };
-  await world.startWorker({
-    interceptors: steppingIn(reach).interceptors,
-    around: (dependencies) => {
-      const watched = atPoints(dependencies, reach);
-      const { batches } = watched.catalogue;
-      const begin: typeof batches.begin = async (fence, step) => {
-        await holds.reach(`before batch ${step.split(' ')[0] ?? ''}`, undefined);
-        return batches.begin(fence, step);
-      };
-      return { ...watched, catalogue: { ...watched.catalogue, batches: { ...batches, begin } } };
-    },
-  });
+  await world.startWorker(steppingIn(reach));
   return { world, holds, breaking, close: () => world.close() };
 }
 

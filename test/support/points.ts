@@ -1,7 +1,7 @@
 /**
  * The moments of a run at which a test can step in: before and after each activity, each statement on the catalogue and
- * each change in a store. Points are named as they happen, such as `after begin mongo`, `before createUser`,
- * `after SET` (a Redis pipeline goes by its first command), `before provisionMongo`.
+ * each change in a store. Points are named as they happen, such as `after begin mongo`, `after begin mongo 1-10` for a
+ * chunk of a batch, `before createUser`, `after SET` (a Redis pipeline goes by its first command), `before provisionMongo`.
  */
 import { asyncLocalStorage } from '@temporalio/activity';
 import type { ActivityInterceptorsFactory } from '@temporalio/worker';
@@ -33,7 +33,7 @@ const activityPoints =
 
 export function atPoints(dependencies: ActivityDependencies, reach: Reach): ActivityDependencies {
   const { catalogue, cells } = dependencies;
-  const { admission, steps } = catalogue;
+  const { admission, batches, steps } = catalogue;
   const around = aroundOf(reach);
   return {
     ...dependencies,
@@ -43,6 +43,11 @@ export function atPoints(dependencies: ActivityDependencies, reach: Reach): Acti
         ...admission,
         admitProvision: around('admit', admission.admitProvision),
         withdraw: around('withdraw', admission.withdraw),
+      },
+      batches: {
+        ...batches,
+        begin: around(([, step]) => `begin ${step}`, batches.begin),
+        finish: around(([, step]) => `finish ${step}`, batches.finish),
       },
       steps: {
         ...steps,

@@ -1,0 +1,173 @@
+/** As `zombie`, for the steps of a batch: an attempt at a chunk goes on after everybody has given it up. */
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { MongoNetworkError } from 'mongodb';
+import { createActivities } from '../../activities/index.js';
+import type { Activities, BatchFence } from '../../domain/contracts.js';
+import type { OperationId, TenantId } from '../../domain/ids.js';
+import { expectAgreement } from '../support/agreement.js';
+import { askForBatch, newSlugs } from '../support/batch.js';
+import { expectNothingLeft } from '../support/expect.js';
+import { createHolds } from '../support/holds.js';
+import { atPoints } from '../support/points.js';
+import { createWorld, type World } from '../support/world.js';
+
+type Chunk = 'batchPostgres' | 'batchMongo' | 'batchRedis';
+
+/** Where the attempt stands: nothing of its effect is made yet, all of it but not recorded. */
+const PLACES = [
+  ['batchPostgres', 'after begin postgres 1-2'],
+  ['batchPostgres', 'before finish postgres 1-2'],
+  ['batchMongo', 'after begin mongo 1-2'],
+  ['batchMongo', 'before finish mongo 1-2'],
+  ['batchRedis', 'after begin redis 1-2'],
+  ['batchRedis', 'before finish redis 1-2'],
+] as const;
+
+let world: World;
+beforeAll(async () => {
+  world = await createWorld();
+});
+afterAll(() => world.close());
+
+describe('a step of a chunk that goes on after it was given up', () => {
+  it.each(PLACES)('%s, %s: when its tenants were undone, it leaves nothing', async (step, point) => {
+    const { fence, tenants } = await askAndAdmit();
+    const zombie = await stuck(step, point, fence);
+    await undo(fence);
+    zombie.release();
+    await zombie.result;
+    for (const tenant of tenants) await expectNothingLeft(world, tenant);
+    await world.activities.closeBatch(fence);
+  });
+
+  it.each(PLACES)('%s, %s: when its batch is over, it leaves nothing', async (step, point) => {
+    const { fence, tenants } = await askAndAdmit();
+    const zombie = await stuck(step, point, fence);
+    await undo(fence);
+    await world.activities.closeBatch(fence);
+    zombie.release();
+    expect(await zombie.result).toMatchObject({ nonRetryable: true });
+    for (const tenant of tenants) await expectNothingLeft(world, tenant);
+  });
+
+  it.each(PLACES)('%s, %s: what a retry has made is left alone', async (step, point) => {
+    const { fence, tenants } = await askAndAdmit();
+    const zombie = await stuck(step, point, fence);
+    await undo(fence);
+    await world.activities.closeBatch(fence);
+    const retried = { ...fence, attempt: 2 };
+    await world.activities.admitBatch(retried);
+    await make(retried);
+    zombie.release();
+    expect(await zombie.result).toMatchObject({ nonRetryable: true });
+    await proveAndActivate(retried);
+    await expectActive(retried, tenants);
+  });
+
+  it.each(PLACES)('%s, %s: what was verified meanwhile stays so', async (step, point) => {
+    const { fence, tenants } = await askAndAdmit();
+    const zombie = await stuck(step, point, fence);
+    await make(fence);
+    await chunk(world.activities, 'batchVerify', { ...fence, sample: 1 });
+    zombie.release();
+    expect(await zombie.result).toEqual({ failed: 0 });
+    await world.activities.batchActivate(fence);
+    await expectActive(fence, tenants);
+  });
+
+  it('takes back half an effect when the other half fails', async () => {
+    const { fence, tenants } = await askAndAdmit();
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before createUser');
+    await undo(fence);
+    zombie.release();
+    expect(await zombie.result).toMatchObject({ type: 'STORE_UNAVAILABLE' });
+    for (const tenant of tenants) await expectNothingLeft(world, tenant);
+    await world.activities.closeBatch(fence);
+  });
+
+  it('says nothing any more of a step that another attempt has done', async () => {
+    const { fence, tenants } = await askAndAdmit();
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before createUser');
+    await make(fence);
+    zombie.release();
+    expect(await zombie.result).toMatchObject({ type: 'STORE_UNAVAILABLE' });
+    await proveAndActivate(fence);
+    await expectActive(fence, tenants);
+  });
+
+  it('writes into the ledger what it could not take back', async () => {
+    const { fence, tenants } = await askAndAdmit();
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before dropRole');
+    await undo(fence);
+    zombie.release();
+    await zombie.result;
+    for (const tenant of tenants) {
+      const found = await expectAgreement(world, tenant);
+      expect(new Set(found.map(({ store }) => store))).toEqual(new Set(['mongo']));
+    }
+    await world.activities.closeBatch(fence);
+  });
+});
+
+async function askAndAdmit(): Promise<{ fence: BatchFence; tenants: TenantId[] }> {
+  const operationId: OperationId = await askForBatch(world, newSlugs(2));
+  const result = await world.activities.admitBatch({ operationId, attempt: 1 });
+  if (!('admitted' in result)) throw new Error(`not admitted: ${result.refused.code}`);
+  const items = await world.catalogue.operations.batchItems(operationId);
+  return {
+    fence: { operationId, attempt: 1, ordinals: result.admitted.ordinals },
+    tenants: items.flatMap(({ tenantId }) => (tenantId === null ? [] : [tenantId])),
+  };
+}
+
+/** An activity that beats, outside a worker. */
+const chunk = <Step extends Chunk | 'batchVerify' | 'batchUndo'>(
+  activities: Activities,
+  step: Step,
+  fence: Parameters<Activities[Step]>[0],
+): Promise<unknown> =>
+  new MockActivityEnvironment().run(activities[step] as (asked: typeof fence) => Promise<unknown>, fence);
+
+async function make(fence: BatchFence): Promise<void> {
+  for (const step of ['batchPostgres', 'batchMongo', 'batchRedis'] as const)
+    await chunk(world.activities, step, fence);
+}
+
+async function proveAndActivate(fence: BatchFence): Promise<void> {
+  await chunk(world.activities, 'batchVerify', { ...fence, sample: 1 });
+  await world.activities.batchActivate(fence);
+}
+
+async function undo(fence: BatchFence): Promise<void> {
+  const error = { code: 'STORE_UNAVAILABLE', message: 'MongoDB cannot be reached.' } as const;
+  await world.activities.batchFail({ ...fence, status: 'failed', error });
+  await chunk(world.activities, 'batchUndo', fence);
+}
+
+/**
+ * The step, standing at the point.
+ * @param cut the point at which MongoDB's connection is cut, when it has gone on
+ */
+async function stuck(step: Chunk, point: string, fence: BatchFence, cut?: string) {
+  const holds = createHolds();
+  const hold = holds.at(point);
+  const dependencies = atPoints(world.dependencies, async (reached, workflowId) => {
+    await holds.reach(reached, workflowId);
+    if (reached === cut) throw new MongoNetworkError('connection 7 to the server closed');
+  });
+  const result = chunk(createActivities(dependencies), step, fence).catch((error: unknown) => error);
+  await hold.reached;
+  return { result, release: () => hold.release() };
+}
+
+async function expectActive(fence: BatchFence, tenants: readonly TenantId[]): Promise<void> {
+  expect(await world.activities.closeBatch(fence)).toEqual({ status: 'succeeded', failed: 0 });
+  const steps = await world.catalogue.operations.steps(fence.operationId);
+  expect(steps.filter((step) => step.status !== 'succeeded')).toEqual([]);
+  for (const tenant of tenants) {
+    expect(await world.catalogue.tenants.find(tenant)).toMatchObject({ state: 'active' });
+    const ledger = await world.catalogue.tenants.allocations(tenant);
+    expect(new Set(ledger.map(({ state }) => state))).toEqual(new Set(['verified']));
+    expect(await expectAgreement(world, tenant)).toHaveLength(ledger.length);
+  }
+}
