@@ -284,9 +284,14 @@ export function batchRepository(pool: Pool) {
            SELECT coalesce(jsonb_agg(jsonb_build_object('store', a.store, 'kind', a.kind, 'name', a.name,
                     'reason', 'the undo could not remove it')), '[]') AS residue
              FROM batch_item i JOIN allocation a ON a.tenant_id = i.tenant_id
-            WHERE i.operation_id = $1 AND i.status IN ('failed', 'cancelled') AND a.state <> 'released')
-         UPDATE operation SET status = $3, error = $4, residue = left_over.residue, finished_at = clock_timestamp()
-           FROM left_over WHERE id = $1 AND generation = $2 AND status = 'running'`,
+            WHERE i.operation_id = $1 AND i.status IN ('failed', 'cancelled') AND a.state <> 'released'),
+         op AS (
+           UPDATE operation SET status = $3, error = $4, residue = left_over.residue, finished_at = clock_timestamp()
+             FROM left_over WHERE id = $1 AND generation = $2 AND status = 'running' RETURNING id, error)
+         -- Nobody waits any more for an attempt that still runs. Where all are active, what it does is proved.
+         UPDATE operation_step s SET finished_at = clock_timestamp(), last_error = coalesce(op.error, s.last_error),
+                status = CASE WHEN op.error IS NULL THEN 'succeeded' ELSE 'failed' END
+           FROM op WHERE s.operation_id = op.id AND (s.status = 'running' OR s.status = 'failed' AND op.error IS NULL)`,
         [operationId, attempt, status, error && JSON.stringify(toRecordedError(error))],
       );
       return { status, failed: failed + cancelled };

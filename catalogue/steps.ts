@@ -234,6 +234,10 @@ export function stepRepository(pool: Pool) {
                moved AS (
                  UPDATE tenant SET state = 'active', updated_at = clock_timestamp()
                    FROM op WHERE tenant.id = $2 AND generation = $3 AND state = 'provisioning' RETURNING tenant.id),
+               -- Proved, whatever an attempt that was given up still says of them.
+               proved AS (
+                 UPDATE operation_step s SET status = 'succeeded', finished_at = coalesce(s.finished_at, clock_timestamp())
+                   FROM op WHERE s.operation_id = op.id AND s.status <> 'succeeded' AND s.name <> 'activate'),
                step AS (
                  INSERT INTO operation_step (operation_id, name, status, attempts, finished_at)
                  SELECT id, 'activate', 'succeeded', 1, clock_timestamp() FROM op
@@ -267,7 +271,10 @@ export function stepRepository(pool: Pool) {
          op AS (
            UPDATE operation SET status = $4, error = $5, residue = left_over.residue, finished_at = clock_timestamp()
              FROM left_over WHERE id = $1 AND status = 'running' AND generation = $3
-           RETURNING status, operation.residue),
+           RETURNING id, status, operation.residue),
+         given_up AS (
+           UPDATE operation_step s SET status = 'failed', finished_at = clock_timestamp(), last_error = $5
+             FROM op WHERE s.operation_id = op.id AND s.status = 'running'),
          moved AS (
            UPDATE tenant SET state = 'failed', updated_at = clock_timestamp()
              FROM op WHERE tenant.id = $2 AND generation = $3 AND state = 'provisioning')

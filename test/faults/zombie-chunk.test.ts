@@ -75,6 +75,17 @@ describe('a step of a chunk that goes on after it was given up', () => {
     await expectActive(fence, tenants);
   });
 
+  it('begun again after all was proved, it is no step of a finished batch that still runs', async () => {
+    const { fence, tenants } = await askAndAdmit();
+    await make(fence);
+    await proveAndActivate(fence);
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence);
+    await expectActive(fence, tenants);
+    zombie.release();
+    await zombie.result;
+    await expectActive(fence, tenants);
+  });
+
   it('takes back half an effect when the other half fails', async () => {
     const { fence, tenants } = await askAndAdmit();
     const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before createUser');

@@ -131,6 +131,17 @@ describe('a step that goes on after it was given up', () => {
     await expectActive(world, asked);
   });
 
+  it('begun again after all was proved, it is no step of an active tenant that still runs', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    await world.activities.verifyTenant(fence);
+    const zombie = await stuck(world, 'provisionMongo', 'after begin mongo', fence);
+    await world.activities.activateTenant(fence);
+    await expectActive(world, asked);
+    await expectOvertaken(zombie);
+    await expectActive(world, asked);
+  });
+
   it('takes back half an effect when the other half fails', async () => {
     const { asked, fence } = await askAndAdmit(world);
     const held = holding(world, (point) => {

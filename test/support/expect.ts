@@ -83,6 +83,8 @@ export async function expectUndone(
     residue: [],
   });
   expect(await world.catalogue.tenants.find(tenantId)).toMatchObject({ state: 'failed' });
+  const steps = await world.catalogue.operations.steps(operationId);
+  expect(steps.filter((step) => step.status === 'running')).toEqual([]);
   await expectNothingLeft(world, tenantId);
 }
 
