@@ -169,7 +169,8 @@ async function findCandidate(client: PoolClient, operationId: OperationId): Prom
   });
   const candidate = rows[0];
   if (candidate === undefined) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
-  if (candidate.refusal !== null) throw new Refused(candidate.refusal);
+  // Of an operation that was admitted, a refusal is what a twin that came late was told.
+  if (candidate.refusal !== null && candidate.status === null) throw new Refused(candidate.refusal);
   return candidate;
 }
 

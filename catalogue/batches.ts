@@ -318,7 +318,7 @@ async function admit(
   );
   const found = rows[0];
   if (found === undefined) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
-  if (found.refusal !== null) throw new Refused(found.refusal);
+  if (found.refusal !== null && found.status === null) throw new Refused(found.refusal);
   if (found.status === null) await admitNew(client, operationId, found.body?.tenants ?? [], blueprint);
   else if (found.status !== 'running' || found.attempt !== attempt)
     await readmit(client, operationId, attempt, { status: found.status, attempt: found.attempt ?? 0 });

@@ -75,7 +75,7 @@ function watchedCell(cell: PreparedCell, reach: Reach): PreparedCell {
   };
 }
 
-function watchedPool(pool: Pool, reach: Reach): Pool {
+export function watchedPool(pool: Pool, reach: Reach): Pool {
   const around = aroundOf(reach);
   const name = ([statement]: [unknown]): string =>
     typeof statement === 'object' && statement !== null && 'name' in statement
