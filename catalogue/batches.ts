@@ -6,7 +6,12 @@ import type { Pool, PoolClient } from 'pg';
 import type { BatchAdmission, BatchFence, Refusal } from '../domain/contracts.js';
 import { type RecordedError, TenantryError, toRecordedError } from '../domain/errors.js';
 import { type CellName, newTenantId, type OperationId, type TenantId } from '../domain/ids.js';
-import type { AllocationState, OperationStatus, StoreName } from '../domain/operation.js';
+import {
+  type AllocationState,
+  type OperationStatus,
+  RETRYABLE_STATUSES,
+  type StoreName,
+} from '../domain/operation.js';
 import type { CreateTenantBody } from '../domain/requests.js';
 import {
   allocationColumns,
@@ -318,10 +323,18 @@ async function admit(
   );
   const found = rows[0];
   if (found === undefined) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
-  if (found.refusal !== null && found.status === null) throw new Refused(found.refusal);
-  if (found.status === null) await admitNew(client, operationId, found.body?.tenants ?? [], blueprint);
-  else if (found.status !== 'running' || found.attempt !== attempt)
-    await readmit(client, operationId, attempt, { status: found.status, attempt: found.attempt ?? 0 });
+  if (found.status === null) {
+    if (found.refusal !== null) throw new Refused(found.refusal);
+    // A twin of this call may be first, and is waited for here: its admission is then this one's.
+    const begun = await client.query(
+      `INSERT INTO operation (id, kind, status, generation) VALUES ($1, 'provision-batch', 'running', 1)
+       ON CONFLICT DO NOTHING`,
+      [operationId],
+    );
+    if (begun.rowCount === 0) return admit(client, operationId, attempt, blueprint);
+    await admitNew(client, operationId, found.body?.tenants ?? [], blueprint);
+  } else if (found.status !== 'running' || found.attempt !== attempt)
+    await readmit(client, operationId, attempt);
   return admitted(client, operationId);
 }
 
@@ -345,9 +358,8 @@ async function admitNew(
       .map(({ item }): [TenantId, Refusal] => [item.tenantId, { code: 'SLUG_TAKEN', params: {} }]),
   ]);
   const request = await client.query(
-    `WITH op AS (INSERT INTO operation (id, kind, status, generation) VALUES ($1, 'provision-batch', 'running', 1)),
-     step AS (INSERT INTO operation_step (operation_id, name, status, attempts, finished_at)
-              VALUES ($1, 'admit', 'succeeded', 1, clock_timestamp())),
+    `WITH step AS (INSERT INTO operation_step (operation_id, name, status, attempts, finished_at)
+                   VALUES ($1, 'admit', 'succeeded', 1, clock_timestamp())),
      items AS (INSERT INTO batch_item (operation_id, ordinal, slug, tenant_id, status, error)
                SELECT $1, * FROM unnest($2::int[], $3::text[], $4::uuid[], $5::text[], $6::jsonb[])),
      kept AS (UPDATE request SET body = '{}' WHERE operation_id = $1 AND idempotency_key IS NOT NULL
@@ -452,15 +464,17 @@ async function writeLedger(client: PoolClient, items: readonly Item[], blueprint
 }
 
 /** Takes up the failed and cancelled tenants of an ended batch. */
-async function readmit(
-  client: PoolClient,
-  operationId: OperationId,
-  attempt: number,
-  before: { status: OperationStatus; attempt: number },
-): Promise<void> {
-  if (before.status === 'running' || before.status === 'succeeded' || before.attempt !== attempt - 1)
-    throw new Refused({ code: 'OPERATION_NOT_RETRYABLE', params: { status: before.status } });
+async function readmit(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
   await afterUndoing(client, operationId);
+  // Read under its lock: since it was looked at, attempts may have been admitted, withdrawn, and have come to their end.
+  const { rows } = await client.query<{ status: OperationStatus; attempt: number }>(
+    'SELECT status, attempt FROM operation WHERE id = $1 FOR UPDATE',
+    [operationId],
+  );
+  const before = rows[0];
+  if (before?.status === 'running' && before.attempt === attempt) return;
+  if (before === undefined || !RETRYABLE_STATUSES.includes(before.status) || before.attempt !== attempt - 1)
+    throw new Refused({ code: 'OPERATION_NOT_RETRYABLE', params: { status: before?.status ?? 'gone' } });
   await client.query(
     `WITH op AS (UPDATE operation SET status = 'running', attempt = $2::int, generation = $2::int, error = NULL, residue = '[]',
                         finished_at = NULL WHERE id = $1),

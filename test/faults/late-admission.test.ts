@@ -4,8 +4,12 @@
  */
 import { randomUUID } from 'node:crypto';
 import { admissionRepository } from '../../catalogue/admission.js';
+import { batchRepository } from '../../catalogue/batches.js';
+import type { OperationId } from '../../domain/ids.js';
+import { askForBatch, newSlugs } from '../support/batch.js';
 import { expectActive } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
+import { whileLocked } from '../support/locks.js';
 import { watchedPool } from '../support/points.js';
 import { type Asked, admit, close, make, proveAndActivate, undo } from '../support/steps.js';
 import { createWorld, type World } from '../support/world.js';
@@ -15,6 +19,9 @@ beforeAll(async () => {
   world = await createWorld();
 });
 afterAll(() => world.close());
+
+const statusOf = async ({ operationId }: { operationId: OperationId }) =>
+  world.catalogue.operations.find(operationId);
 
 describe('an admission of the first attempt that comes late', () => {
   it('is not remembered as the refusal of a request that was admitted, so that it can be retried', async () => {
@@ -35,6 +42,29 @@ describe('an admission of the first attempt that comes late', () => {
   });
 });
 
+describe('an admission of a batch that comes late', () => {
+  it('is the same as that of its twin', async () => {
+    const operationId = await askForBatch(world, newSlugs(2));
+    const lock = { text: 'SELECT FROM cell WHERE name = $1 FOR UPDATE', values: [world.cell] };
+    const run = () => world.activities.admitBatch({ operationId, attempt: 1 });
+    const answers = await whileLocked(world, lock, 2, () => Promise.all([run(), run()]));
+    expect(answers[0]).toMatchObject({ admitted: { ordinals: [0, 1] } });
+    expect(answers[1]).toEqual(answers[0]);
+  });
+
+  it('of a retry: does not begin again what has run and ended meanwhile', async () => {
+    const operationId = await failedBatch();
+    const { holds, pool } = watched();
+    const hold = holds.at('after SELECT');
+    const late = batchRepository(pool).admit(operationId, 2, blueprint());
+    await hold.reached;
+    await failBatch({ operationId, attempt: 2 });
+    hold.release();
+    expect(await late).toMatchObject({ refused: { code: 'OPERATION_NOT_RETRYABLE' } });
+    expect(await statusOf({ operationId })).toMatchObject({ status: 'failed', attempt: 2 });
+  });
+});
+
 const blueprint = () => world.dependencies.blueprint;
 
 function watched() {
@@ -51,4 +81,25 @@ async function askWithKey(): Promise<Asked> {
   });
   if (tenantId === undefined) throw new Error('a provisioning without a tenant');
   return { operationId, tenantId, slug };
+}
+
+async function failedBatch(): Promise<OperationId> {
+  const operationId = await askForBatch(world, newSlugs(2));
+  await failBatch({ operationId, attempt: 1 });
+  return operationId;
+}
+
+/** An attempt at a batch of which nothing was made. */
+async function failBatch(asked: { operationId: OperationId; attempt: number }): Promise<void> {
+  expect(await world.activities.admitBatch(asked)).toHaveProperty('admitted');
+  const fence = { ...asked, ordinals: [0, 1] };
+  const error = { code: 'STORE_UNAVAILABLE', message: 'MongoDB cannot be reached.' } as const;
+  await world.activities.batchFail({ ...fence, status: 'failed', error });
+  const doomed = await world.catalogue.batches.toUndo(fence);
+  await world.catalogue.batches.undone(
+    fence,
+    doomed.map(({ tenantId }) => tenantId),
+    true,
+  );
+  await world.activities.closeBatch(asked);
 }
