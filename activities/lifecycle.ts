@@ -19,7 +19,8 @@ export function lifecycleActivities(deps: ActivityDependencies): LifecycleActivi
     admitProvision: ({ operationId, attempt }) =>
       quick('admit', admission.admitProvision(operationId, attempt, deps.blueprint)),
 
-    withdrawAdmission: (operationId) => quick('withdraw', admission.withdraw(operationId)),
+    withdrawAdmission: ({ operationId, attempt }) =>
+      quick('withdraw', admission.withdraw(operationId, attempt)),
 
     activateTenant: (fence) => quick('activate', steps.activate(fence)),
 

@@ -85,20 +85,20 @@ export function admissionRepository(pool: Pool) {
 
     /**
      * Takes back an admission whose caller was told that it did not happen. Nothing was made in any store yet: of a
-     * first admission nothing is left anywhere and the slug is free again, a retry leaves the operation as it was.
+     * first admission nothing is left anywhere and the slug is free again, a retry leaves what it found. Whether it was
+     * admitted or not, this attempt can never be admitted again, and no other one is touched.
      */
-    async withdraw(operationId: OperationId): Promise<void> {
+    async withdraw(operationId: OperationId, attempt: number): Promise<void> {
       await transaction(pool, async (client) => {
+        if (attempt > 1) return withdrawRetry(client, operationId, attempt);
         // An admission that is under way either has this row, and is waited for, or finds that it is gone.
         await client.query('SELECT FROM request WHERE operation_id = $1 FOR UPDATE', [operationId]);
-        const { rows } = await client.query<{ tenant_id: TenantId; attempt: number }>(
-          `SELECT o.tenant_id, o.attempt FROM operation o JOIN tenant t ON t.id = o.tenant_id
-            WHERE o.id = $1 AND o.status = 'running' AND t.generation = o.generation FOR UPDATE`,
+        const { rows } = await client.query<{ tenant_id: TenantId }>(
+          `SELECT o.tenant_id FROM operation o JOIN tenant t ON t.id = o.tenant_id
+            WHERE o.id = $1 AND o.attempt = 1 AND o.status = 'running' AND t.generation = o.generation FOR UPDATE`,
           [operationId],
         );
         const found = rows[0];
-        if (found !== undefined && found.attempt > 1)
-          return withdrawRetry(client, operationId, found.tenant_id);
         if (found !== undefined) await removeTenants(client, operationId, [found.tenant_id]);
         await client.query(
           'DELETE FROM request WHERE operation_id = $1 AND NOT EXISTS (SELECT FROM operation WHERE id = $1)',
@@ -126,17 +126,30 @@ export async function removeTenants(
   );
 }
 
-async function withdrawRetry(
-  client: PoolClient,
-  operationId: OperationId,
-  tenantId: TenantId,
-): Promise<void> {
+async function withdrawRetry(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
+  await useUp(client, operationId, attempt);
   await client.query(
-    `WITH op AS (UPDATE operation SET status = 'cancelled', finished_at = clock_timestamp() WHERE id = $1),
-     ledger AS (UPDATE allocation SET state = 'released', updated_at = clock_timestamp()
-                 WHERE tenant_id = $2 AND state = 'intended')
-     UPDATE tenant SET state = 'failed', updated_at = clock_timestamp() WHERE id = $2 AND state = 'provisioning'`,
-    [operationId, tenantId],
+    `WITH op AS (UPDATE operation o SET status = 'cancelled', finished_at = clock_timestamp(), residue = coalesce((
+                     SELECT jsonb_agg(jsonb_build_object('store', store, 'kind', kind, 'name', name,
+                              'reason', 'the undo could not remove it'))
+                       FROM allocation a WHERE a.tenant_id = o.tenant_id AND a.generation < o.generation
+                        AND a.state <> 'released'), '[]')
+                  WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING tenant_id, generation),
+     ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp() FROM op
+                 WHERE a.tenant_id = op.tenant_id AND a.generation = op.generation AND a.state = 'intended')
+     UPDATE tenant SET state = 'failed', updated_at = clock_timestamp() FROM op
+      WHERE tenant.id = op.tenant_id AND state = 'provisioning'`,
+    [operationId, attempt],
+  );
+}
+
+/** The number of a retry that is withdrawn before it was admitted: it finds that it comes too late. */
+export async function useUp(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
+  // An admission that is under way has this row and is waited for: the next statement sees what it did.
+  await client.query('SELECT FROM operation WHERE id = $1 FOR UPDATE', [operationId]);
+  await client.query(
+    `UPDATE operation SET attempt = $2 WHERE id = $1 AND attempt = $2 - 1 AND status IN ('failed', 'cancelled')`,
+    [operationId, attempt],
   );
 }
 
@@ -243,9 +256,11 @@ async function readmit(
 
   await afterUndoing(client, operationId);
   const moved = await client.query<{ generation: string }>(
-    `UPDATE tenant SET state = 'provisioning', generation = generation + 1, updated_at = clock_timestamp()
+    // The operation's row is held from here on: a withdrawal comes before all of this, or after it.
+    `WITH op AS (SELECT FROM operation WHERE id = $4 AND attempt = $5 AND status = $6 FOR UPDATE)
+     UPDATE tenant SET state = 'provisioning', generation = generation + 1, updated_at = clock_timestamp() FROM op
       WHERE id = $1 AND state = $2 AND generation = $3 RETURNING generation`,
-    [tenantId, state, candidate.generation],
+    [tenantId, state, candidate.generation, operationId, attempt - 1, status],
   );
   const generation = moved.rows[0]?.generation;
   if (generation === undefined) throw new Refused({ code: 'STALE_GENERATION', params: {} });
@@ -257,8 +272,9 @@ async function readmit(
      SELECT $2, store, kind, name, 'intended', spec_hash, $4
        FROM unnest($5::text[], $6::text[], $7::text[], $8::text[]) AS a(store, kind, name, spec_hash)
      ON CONFLICT (tenant_id, store, kind, name) DO UPDATE
-       SET spec_hash = excluded.spec_hash, generation = excluded.generation, updated_at = clock_timestamp(),
-           -- What an undo could not remove is still there.
+       SET spec_hash = excluded.spec_hash, updated_at = clock_timestamp(),
+           -- What an undo could not remove is still there, and of an earlier generation.
+           generation = CASE allocation.state WHEN 'released' THEN excluded.generation ELSE allocation.generation END,
            state = CASE allocation.state WHEN 'released' THEN 'intended' ELSE allocation.state END`,
     [operationId, tenantId, attempt, generation, ...allocationColumns(blueprint.allocations(tenantId))],
   );

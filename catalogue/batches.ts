@@ -20,6 +20,7 @@ import {
   rememberRefusal,
   removeTenants,
   type SealedCredential,
+  useUp,
 } from './admission.js';
 import { placeMany } from './cells.js';
 import { transaction } from './pool.js';
@@ -483,7 +484,8 @@ async function readmit(client: PoolClient, operationId: OperationId, attempt: nu
                   AND t.id = i.tenant_id AND t.state = 'failed' RETURNING i.tenant_id),
      moved AS (UPDATE tenant t SET state = 'provisioning', generation = generation + 1, updated_at = clock_timestamp()
                  FROM items WHERE t.id = items.tenant_id RETURNING t.id, t.generation)
-     UPDATE allocation a SET generation = moved.generation, updated_at = clock_timestamp(),
+     UPDATE allocation a SET updated_at = clock_timestamp(),
+            generation = CASE a.state WHEN 'released' THEN moved.generation ELSE a.generation END,
             state = CASE a.state WHEN 'released' THEN 'intended' ELSE a.state END
        FROM moved WHERE a.tenant_id = moved.id`,
     [operationId, attempt],
@@ -524,13 +526,20 @@ async function withdrawFirst(client: PoolClient, operationId: OperationId): Prom
 }
 
 async function withdrawRetry(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
+  await useUp(client, operationId, attempt);
   await client.query(
-    `WITH op AS (UPDATE operation SET status = 'cancelled', finished_at = clock_timestamp()
+    `WITH op AS (UPDATE operation o SET status = 'cancelled', finished_at = clock_timestamp(), residue = coalesce((
+                     SELECT jsonb_agg(jsonb_build_object('store', a.store, 'kind', a.kind, 'name', a.name,
+                              'reason', 'the undo could not remove it'))
+                       FROM batch_item i JOIN tenant t ON t.id = i.tenant_id JOIN allocation a ON a.tenant_id = t.id
+                      WHERE i.operation_id = o.id AND i.status = 'running' AND a.generation < t.generation
+                        AND a.state <> 'released'), '[]')
                   WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id),
      items AS (UPDATE batch_item i SET status = 'cancelled' FROM op
                 WHERE i.operation_id = op.id AND i.status = 'running' RETURNING i.tenant_id),
-     ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp() FROM items
-                 WHERE a.tenant_id = items.tenant_id AND a.state = 'intended')
+     ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp()
+                  FROM items JOIN tenant t ON t.id = items.tenant_id
+                 WHERE a.tenant_id = t.id AND a.generation = t.generation AND a.state = 'intended')
      UPDATE tenant SET state = 'failed', updated_at = clock_timestamp() FROM items
       WHERE tenant.id = items.tenant_id AND state = 'provisioning'`,
     [operationId, attempt],

@@ -83,7 +83,7 @@ export interface StepResult {
 /** The activities that workflows call on one tenant. Each may run twice, at once, and after a crash half-way. */
 export interface TenantActivities {
   admitProvision(asked: { operationId: OperationId; attempt: number }): Promise<AdmissionResult>;
-  withdrawAdmission(operationId: OperationId): Promise<void>;
+  withdrawAdmission(asked: { operationId: OperationId; attempt: number }): Promise<void>;
   provisionPostgres(fence: Fence): Promise<StepResult>;
   provisionMongo(fence: Fence): Promise<StepResult>;
   provisionRedis(fence: Fence): Promise<StepResult>;

@@ -77,7 +77,9 @@ async function admission(
   } catch (error) {
     log.warn('the admission did not come about; it is taken back', { code: refusalOf(error).code });
     setCurrentDetails('Not admitted in time: taking the admission back.');
-    await CancellationScope.nonCancellable(() => catalogueEffects(patience).withdrawAdmission(operationId));
+    await CancellationScope.nonCancellable(() =>
+      catalogueEffects(patience).withdrawAdmission({ operationId, attempt }),
+    );
     return { refused: WITHDRAWN };
   }
 }

@@ -6,12 +6,13 @@ import { randomUUID } from 'node:crypto';
 import { admissionRepository } from '../../catalogue/admission.js';
 import { batchRepository } from '../../catalogue/batches.js';
 import type { OperationId } from '../../domain/ids.js';
+import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs } from '../support/batch.js';
 import { expectActive } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
 import { whileLocked } from '../support/locks.js';
 import { watchedPool } from '../support/points.js';
-import { type Asked, admit, close, make, proveAndActivate, undo } from '../support/steps.js';
+import { type Asked, admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
 import { createWorld, type World } from '../support/world.js';
 
 let world: World;
@@ -22,6 +23,60 @@ afterAll(() => world.close());
 
 const statusOf = async ({ operationId }: { operationId: OperationId }) =>
   world.catalogue.operations.find(operationId);
+
+describe('a withdrawal that comes late', () => {
+  it('takes nothing back of the attempt after its own', async () => {
+    const asked = await failedOnce();
+    await admit(world, asked, 2);
+    await world.activities.withdrawAdmission({ ...asked, attempt: 2 });
+    const third = await admit(world, asked, 3);
+    await world.activities.withdrawAdmission({ ...asked, attempt: 2 });
+    await world.activities.withdrawAdmission({ ...asked, attempt: 1 });
+    await make(world, third);
+    await proveAndActivate(world, third);
+    await expectActive(world, asked);
+  });
+
+  it('of a retry: what the attempt before it left stays in the ledger', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    await world.activities.undoRedis(fence);
+    await world.activities.undoPostgres(fence);
+    await world.catalogue.steps.begin(fence, 'undo-mongo');
+    const { residue } = await close(world, fence);
+    await admit(world, asked, 2);
+    await world.activities.withdrawAdmission({ ...asked, attempt: 2 });
+    expect(await expectAgreement(world, asked.tenantId)).not.toEqual([]);
+    expect(await statusOf(asked)).toMatchObject({ status: 'cancelled', residue });
+  });
+});
+
+describe('an admission that comes late', () => {
+  it('of a retry: after it was withdrawn, nothing of it happens', async () => {
+    const asked = await failedOnce();
+    await world.activities.withdrawAdmission({ ...asked, attempt: 2 });
+    expect(await world.activities.admitProvision({ ...asked, attempt: 2 })).toMatchObject({
+      refused: { code: 'OPERATION_NOT_RETRYABLE' },
+    });
+    expect(await statusOf(asked)).toMatchObject({ status: 'failed' });
+    const retried = await admit(world, asked, 3);
+    await make(world, retried);
+    await proveAndActivate(world, retried);
+    await expectActive(world, asked);
+  });
+
+  it('of a retry: it has seen how the attempt before ended, and is withdrawn then', async () => {
+    const asked = await failedOnce();
+    const { holds, pool } = watched();
+    const hold = holds.at('after admission-candidate');
+    const late = admissionRepository(pool).admitProvision(asked.operationId, 2, blueprint());
+    await hold.reached;
+    await world.activities.withdrawAdmission({ ...asked, attempt: 2 });
+    hold.release();
+    expect(await late).toMatchObject({ refused: { code: 'STALE_GENERATION' } });
+    expect(await statusOf(asked)).toMatchObject({ status: 'failed' });
+  });
+});
 
 describe('an admission of the first attempt that comes late', () => {
   it('is not remembered as the refusal of a request that was admitted, so that it can be retried', async () => {
@@ -63,6 +118,18 @@ describe('an admission of a batch that comes late', () => {
     expect(await late).toMatchObject({ refused: { code: 'OPERATION_NOT_RETRYABLE' } });
     expect(await statusOf({ operationId })).toMatchObject({ status: 'failed', attempt: 2 });
   });
+
+  it('of a retry: after it was withdrawn, nothing of it happens', async () => {
+    const operationId = await failedBatch();
+    await world.activities.withdrawBatch({ operationId, attempt: 2 });
+    expect(await world.activities.admitBatch({ operationId, attempt: 2 })).toMatchObject({
+      refused: { code: 'OPERATION_NOT_RETRYABLE' },
+    });
+    expect(await statusOf({ operationId })).toMatchObject({ status: 'failed' });
+    expect(await world.activities.admitBatch({ operationId, attempt: 3 })).toMatchObject({
+      admitted: { ordinals: [0, 1] },
+    });
+  });
 });
 
 const blueprint = () => world.dependencies.blueprint;
@@ -102,4 +169,11 @@ async function failBatch(asked: { operationId: OperationId; attempt: number }): 
     true,
   );
   await world.activities.closeBatch(asked);
+}
+
+async function failedOnce(): Promise<Asked> {
+  const { asked, fence } = await askAndAdmit(world);
+  await undo(world, fence);
+  await close(world, fence);
+  return asked;
 }

@@ -208,7 +208,7 @@ describe('the same activity twice at once', () => {
       lock,
       1,
       () => world.activities.admitProvision({ ...asked, attempt: 1 }),
-      () => both(() => world.activities.withdrawAdmission(asked.operationId)),
+      () => both(() => world.activities.withdrawAdmission({ ...asked, attempt: 1 })),
     );
     expect(admission).toMatchObject({ refused: { code: 'ADMISSION_TIMEOUT' } });
     expect(await world.catalogue.operations.find(asked.operationId)).toBeUndefined();
