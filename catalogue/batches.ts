@@ -148,9 +148,13 @@ export function batchRepository(pool: Pool) {
                ledger AS (UPDATE allocation a SET state = $5, updated_at = clock_timestamp()
                            FROM kept WHERE a.tenant_id = kept.tenant_id AND a.store = ANY ($7)
                             AND a.state IN ('intended', 'created')),
+               -- What one attempt cannot make and another one has made is there: of an attempt that was given up, its failure is
+               -- nobody's. A verification says what it saw, whichever attempt it is.
                failed AS (UPDATE batch_item i SET status = 'failed', error = f.error
                            FROM op, unnest($8::uuid[], $9::jsonb[]) AS f(tenant_id, error)
-                          WHERE i.operation_id = op.id AND i.tenant_id = f.tenant_id AND i.status = 'running')
+                          WHERE i.operation_id = op.id AND i.tenant_id = f.tenant_id AND i.status = 'running'
+                            AND ($5 = 'verified' OR EXISTS (SELECT FROM allocation a WHERE a.tenant_id = i.tenant_id
+                                                              AND a.store = ANY ($7) AND a.state = 'intended')))
                SELECT ARRAY (SELECT tenant_id FROM kept) AS kept FROM op`,
         values: [
           fence.operationId,
@@ -209,9 +213,12 @@ export function batchRepository(pool: Pool) {
       });
     },
 
-    /** provisioning -> active, for those of a chunk whose every allocation was verified. */
-    async activate(fence: BatchFence): Promise<void> {
-      await pool.query({
+    /**
+     * provisioning -> active, for those of a chunk whose every allocation was verified.
+     * @returns how many of the chunk have failed by now, whoever recorded it: the answer of the attempt that did may be lost
+     */
+    async activate(fence: BatchFence): Promise<number> {
+      const { rows } = await pool.query<{ failed: number }>({
         name: 'batch-activate',
         text: `WITH ready AS (
                  SELECT r.* FROM (${RUNNING}) r
@@ -219,11 +226,15 @@ export function batchRepository(pool: Pool) {
                moved AS (
                  UPDATE tenant t SET state = 'active', updated_at = clock_timestamp() FROM ready
                   WHERE t.id = ready.tenant_id AND t.state = 'provisioning' AND t.generation = ready.generation
-                 RETURNING t.id)
-               UPDATE batch_item i SET status = 'succeeded' FROM moved
-                WHERE i.operation_id = $1 AND i.tenant_id = moved.id`,
+                 RETURNING t.id),
+               done AS (
+                 UPDATE batch_item i SET status = 'succeeded' FROM moved
+                  WHERE i.operation_id = $1 AND i.tenant_id = moved.id)
+               SELECT count(*)::int AS failed FROM batch_item
+                WHERE operation_id = $1 AND ordinal = ANY ($3::int[]) AND status IN ('failed', 'cancelled')`,
         values: [fence.operationId, fence.attempt, fence.ordinals],
       });
+      return rows[0]?.failed ?? 0;
     },
 
     /** Marks those of a chunk that are still running: they did not come through, and are to be undone. */

@@ -141,7 +141,8 @@ export interface BatchActivities {
   batchRedis(fence: BatchFence): Promise<ChunkResult>;
   /** Every tenant by what the stores' catalogues say; a random `sample` of them by probes as the tenant too. */
   batchVerify(fence: BatchFence & { readonly sample: number }): Promise<ChunkResult>;
-  batchActivate(fence: BatchFence): Promise<void>;
+  /** Says of all steps how many did not come through: the answer of one of them may have been lost. */
+  batchActivate(fence: BatchFence): Promise<ChunkResult>;
   /** Marks what is still on its way as failed or cancelled. */
   batchFail(closing: BatchClosing): Promise<void>;
   /** Undoes those of the chunk that failed, in every store. */

@@ -15,6 +15,7 @@ import {
   type AdmitArgs,
   type BatchAdmission,
   type BatchFence,
+  type ChunkResult,
   DEFAULT_PATIENCE,
   type OperationOutcome,
   type Patience,
@@ -97,8 +98,9 @@ async function provisionChunk(fence: BatchFence, sample: number, patience: Patie
   const effects = chunkEffects(patience, label);
   let failure: unknown;
   let failed = false;
-  const count = async (step: Promise<{ failed: number }>): Promise<void> => {
-    failed = (await step).failed > 0 || failed;
+  // In a history from before an activation counted, it says nothing.
+  const count = async (step: Promise<ChunkResult | undefined>): Promise<void> => {
+    failed = ((await step)?.failed ?? 0) > 0 || failed;
   };
   try {
     await allOrNone([
@@ -107,7 +109,7 @@ async function provisionChunk(fence: BatchFence, sample: number, patience: Patie
       () => count(effects.batchRedis(fence)),
     ]);
     await count(effects.batchVerify({ ...fence, sample }));
-    await CancellationScope.nonCancellable(() => catalogueEffects(patience).batchActivate(fence));
+    await count(CancellationScope.nonCancellable(() => catalogueEffects(patience).batchActivate(fence)));
   } catch (error) {
     failure = error;
     failed = true;

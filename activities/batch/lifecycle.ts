@@ -29,7 +29,7 @@ export function batchLifecycleActivities(
     admitBatch: ({ operationId, attempt }) =>
       quick('admit', batches.admit(operationId, attempt, deps.blueprint)),
     withdrawBatch: ({ operationId, attempt }) => quick('withdraw', batches.withdraw(operationId, attempt)),
-    batchActivate: (fence) => quick('activate', batches.activate(fence)),
+    batchActivate: async (fence) => ({ failed: await quick('activate', batches.activate(fence)) }),
     batchFail: ({ status, error, ...fence }) => quick('fail', batches.fail(fence, status, error)),
     closeBatch: ({ operationId, attempt }) => quick('close', batches.close(operationId, attempt)),
 

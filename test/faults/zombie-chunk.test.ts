@@ -1,14 +1,15 @@
 /** As `zombie`, for the steps of a batch: an attempt at a chunk goes on after everybody has given it up. */
 import { MockActivityEnvironment } from '@temporalio/testing';
-import { MongoNetworkError } from 'mongodb';
+import { MongoNetworkError, MongoServerError } from 'mongodb';
 import { createActivities } from '../../activities/index.js';
 import type { Activities, BatchFence } from '../../domain/contracts.js';
 import type { OperationId, TenantId } from '../../domain/ids.js';
+import { mongoDatabaseName } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
-import { askForBatch, newSlugs } from '../support/batch.js';
+import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
 import { expectNothingLeft } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
-import { atPoints } from '../support/points.js';
+import { atPoints, steppingIn } from '../support/points.js';
 import { createWorld, type World } from '../support/world.js';
 
 type Chunk = 'batchPostgres' | 'batchMongo' | 'batchRedis';
@@ -22,6 +23,8 @@ const PLACES = [
   ['batchRedis', 'after begin redis 1-2'],
   ['batchRedis', 'before finish redis 1-2'],
 ] as const;
+
+const AWAY = { code: 'STORE_UNAVAILABLE', message: 'MongoDB cannot be reached.' } as const;
 
 let world: World;
 beforeAll(async () => {
@@ -106,6 +109,17 @@ describe('a step of a chunk that goes on after it was given up', () => {
     await expectActive(fence, tenants);
   });
 
+  it('fails no tenant for which another attempt has done the step', async () => {
+    const { fence, tenants } = await askAndAdmit();
+    const refused = new MongoServerError({ message: 'not authorized', code: 13 });
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before createUser', refused);
+    await make(fence);
+    zombie.release();
+    await zombie.result;
+    await proveAndActivate(fence);
+    await expectActive(fence, tenants);
+  });
+
   it('writes into the ledger what it could not take back', async () => {
     const { fence, tenants } = await askAndAdmit();
     const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before dropRole');
@@ -120,14 +134,50 @@ describe('a step of a chunk that goes on after it was given up', () => {
   });
 });
 
+describe('a chunk whose answer was lost', () => {
+  it('has its failed tenant undone all the same, and a retry takes it up', async () => {
+    const holds = createHolds();
+    const hold = holds.at('before begin mongo 1-2');
+    let lost = false;
+    const worker = await world.startWorker(
+      steppingIn(async (point, workflowId) => {
+        await holds.reach(point, workflowId);
+        if (point !== 'after finish mongo 1-2' || lost) return;
+        lost = true;
+        throw new MongoNetworkError('connection 7 to the server closed');
+      }),
+    );
+    const operationId = await askForBatch(world, newSlugs(2));
+    const { handle } = await startBatch(world, operationId);
+    await hold.reached;
+    const [tenant] = await tenantsOf(operationId);
+    if (tenant === undefined) throw new Error('no tenant');
+    const { mongo } = await world.dependencies.cells.get(world.cell);
+    const [layout] = world.dependencies.layouts;
+    const foreign = mongo.db(mongoDatabaseName(tenant)).collection(layout?.name ?? '');
+    await foreign.insertOne({ of: 'somebody else' });
+    hold.release();
+    await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'BATCH_INCOMPLETE' } });
+    await foreign.drop();
+    await expectNothingLeft(world, tenant);
+    const retried = await startBatch(world, operationId, 2);
+    expect(await retried.handle.result()).toEqual({ status: 'succeeded' });
+    await worker.stop();
+  });
+});
+
+const tenantsOf = async (operationId: OperationId): Promise<TenantId[]> =>
+  (await world.catalogue.operations.batchItems(operationId)).flatMap(({ tenantId }) =>
+    tenantId === null ? [] : [tenantId],
+  );
+
 async function askAndAdmit(): Promise<{ fence: BatchFence; tenants: TenantId[] }> {
   const operationId: OperationId = await askForBatch(world, newSlugs(2));
   const result = await world.activities.admitBatch({ operationId, attempt: 1 });
   if (!('admitted' in result)) throw new Error(`not admitted: ${result.refused.code}`);
-  const items = await world.catalogue.operations.batchItems(operationId);
   return {
     fence: { operationId, attempt: 1, ordinals: result.admitted.ordinals },
-    tenants: items.flatMap(({ tenantId }) => (tenantId === null ? [] : [tenantId])),
+    tenants: await tenantsOf(operationId),
   };
 }
 
@@ -150,21 +200,26 @@ async function proveAndActivate(fence: BatchFence): Promise<void> {
 }
 
 async function undo(fence: BatchFence): Promise<void> {
-  const error = { code: 'STORE_UNAVAILABLE', message: 'MongoDB cannot be reached.' } as const;
-  await world.activities.batchFail({ ...fence, status: 'failed', error });
+  await world.activities.batchFail({ ...fence, status: 'failed', error: AWAY });
   await chunk(world.activities, 'batchUndo', fence);
 }
 
 /**
  * The step, standing at the point.
- * @param cut the point at which MongoDB's connection is cut, when it has gone on
+ * @param cut the point at which MongoDB fails, when it has gone on: its connection is cut, unless another error is given
  */
-async function stuck(step: Chunk, point: string, fence: BatchFence, cut?: string) {
+async function stuck(
+  step: Chunk,
+  point: string,
+  fence: BatchFence,
+  cut?: string,
+  error: Error = new MongoNetworkError('connection 7 to the server closed'),
+) {
   const holds = createHolds();
   const hold = holds.at(point);
   const dependencies = atPoints(world.dependencies, async (reached, workflowId) => {
     await holds.reach(reached, workflowId);
-    if (reached === cut) throw new MongoNetworkError('connection 7 to the server closed');
+    if (reached === cut) throw error;
   });
   const result = chunk(createActivities(dependencies), step, fence).catch((error: unknown) => error);
   await hold.reached;
