@@ -35,6 +35,12 @@ export interface ChunkTenant {
   readonly credentials: readonly SealedCredential[];
 }
 
+/** One that is to be undone. */
+export interface DoomedTenant extends Pick<ChunkTenant, 'tenantId' | 'cell' | 'generation'> {
+  /** When its undo began: what is doubted after that may be there when the undo has looked. */
+  readonly since: string;
+}
+
 export interface TenantFailure {
   readonly tenantId: TenantId;
   readonly error: RecordedError;
@@ -205,8 +211,9 @@ export function batchRepository(pool: Pool) {
         const results = await work(overtaken);
         const left = overtaken.filter((_, i) => results[i]?.status === 'rejected');
         await client.query(
+          // Also of what an undo is about to call released: it has looked too early.
           `UPDATE allocation SET state = 'intended', updated_at = clock_timestamp()
-            WHERE tenant_id = ANY ($1::uuid[]) AND store = ANY ($2) AND state = 'released'`,
+            WHERE tenant_id = ANY ($1::uuid[]) AND store = ANY ($2) AND state IN ('intended', 'released')`,
           [left.map(({ tenantId }) => tenantId), stores],
         );
         return results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
@@ -251,15 +258,15 @@ export function batchRepository(pool: Pool) {
       whileUndoing(pool, fence.operationId, work),
 
     /** Those of a chunk that failed and whose tenant is not closed yet. */
-    async toUndo(fence: BatchFence): Promise<Pick<ChunkTenant, 'tenantId' | 'cell' | 'generation'>[]> {
-      const { rows } = await pool.query<{ tenantId: TenantId; cell: CellName; generation: number }>(
+    async toUndo(fence: BatchFence): Promise<DoomedTenant[]> {
+      const { rows } = await pool.query<DoomedTenant>(
         // An undo may die half-way: from its beginning the ledger says of these things that they may be there, no more.
         `WITH doomed AS (
-           SELECT t.id AS "tenantId", t.cell, t.generation::int AS generation
+           SELECT t.id AS "tenantId", t.cell, t.generation::int AS generation, now()::text AS since
              FROM batch_item i JOIN tenant t ON t.id = i.tenant_id JOIN operation o ON o.id = i.operation_id
             WHERE i.operation_id = $1 AND o.generation = $2 AND o.status = 'running' AND i.ordinal = ANY ($3::int[])
               AND i.status IN ('failed', 'cancelled') AND t.state = 'provisioning'),
-         doubted AS (UPDATE allocation a SET state = 'intended', updated_at = clock_timestamp() FROM doomed
+         doubted AS (UPDATE allocation a SET state = 'intended', updated_at = now() FROM doomed
                       WHERE a.tenant_id = doomed."tenantId" AND a.state IN ('created', 'verified'))
          SELECT * FROM doomed`,
         [fence.operationId, fence.attempt, fence.ordinals],
@@ -267,15 +274,35 @@ export function batchRepository(pool: Pool) {
       return rows;
     },
 
-    /** Records tenants as failed; when everything of them was removed, their allocations as released. */
-    async undone(fence: BatchFence, tenants: readonly TenantId[], released: boolean): Promise<void> {
+    /**
+     * Records tenants as failed; when everything of them was removed, their allocations as released, also when the run has
+     * given its undo up and closed meanwhile: what it saw is still so, as no retry was admitted.
+     */
+    async undone(fence: BatchFence, tenants: readonly DoomedTenant[], released: boolean): Promise<void> {
       await pool.query(
-        `WITH op AS (SELECT id FROM operation WHERE id = $1 AND generation = $2 AND status = 'running'),
+        `WITH op AS (SELECT id FROM operation WHERE id = $1 AND generation = $2 AND (status = 'running' OR $5)),
          ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp()
-                     FROM op WHERE $4 AND a.tenant_id = ANY ($3::uuid[]))
+                     FROM op, unnest($3::uuid[], $4::timestamptz[]) AS gone(tenant_id, since)
+                    WHERE $5 AND a.tenant_id = gone.tenant_id AND a.updated_at <= gone.since)
          UPDATE tenant SET state = 'failed', updated_at = clock_timestamp() FROM op
           WHERE tenant.id = ANY ($3::uuid[]) AND state = 'provisioning'`,
-        [fence.operationId, fence.attempt, tenants, released],
+        [
+          fence.operationId,
+          fence.attempt,
+          tenants.map(({ tenantId }) => tenantId),
+          tenants.map(({ since }) => since),
+          released,
+        ],
+      );
+      if (!released) return;
+      await pool.query(
+        `UPDATE operation SET residue = coalesce((
+            SELECT jsonb_agg(item) FROM jsonb_array_elements(residue) item
+             WHERE EXISTS (SELECT FROM batch_item i JOIN allocation a ON a.tenant_id = i.tenant_id
+                            WHERE i.operation_id = $1 AND a.state <> 'released' AND a.store = item ->> 'store'
+                              AND a.kind = item ->> 'kind' AND a.name = item ->> 'name')), '[]')
+          WHERE id = $1`,
+        [fence.operationId],
       );
     },
 

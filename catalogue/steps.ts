@@ -157,14 +157,19 @@ export function stepRepository(pool: Pool) {
     ): Promise<T> {
       const values = [fence.operationId, fence.tenantId, fence.generation];
       return whileUndoing(pool, fence.operationId, async (client) => {
-        const { rowCount } = await client.query(FENCED, values);
-        if (rowCount === 0) throw new TenantryError('STALE_GENERATION');
+        const { rows } = await client.query<{ since: string }>(
+          `SELECT clock_timestamp()::text AS since FROM (${FENCED}) running`,
+          values,
+        );
+        if (rows[0] === undefined) throw new TenantryError('STALE_GENERATION');
         const undone = await work();
         await client.query(
           `WITH step AS (UPDATE operation_step SET status = 'succeeded', finished_at = clock_timestamp(), evidence = $3
                           WHERE operation_id = $1 AND name = $2)
            UPDATE allocation SET state = 'released', updated_at = clock_timestamp()
-            WHERE tenant_id = $4 AND store = ANY ($5) AND NOT (store || '/' || kind || '/' || name = ANY ($6))`,
+            WHERE tenant_id = $4 AND store = ANY ($5) AND NOT (store || '/' || kind || '/' || name = ANY ($6))
+              -- What a step could not take back since then may have been made after it was looked for.
+              AND updated_at <= $7`,
           [
             fence.operationId,
             step,
@@ -172,6 +177,7 @@ export function stepRepository(pool: Pool) {
             fence.tenantId,
             stores,
             namesOf(undone.residue),
+            rows[0].since,
           ],
         );
         await client.query(
@@ -207,10 +213,11 @@ export function stepRepository(pool: Pool) {
           await work();
           return { taken: true };
         } catch (failure) {
-          // What may be there again must be in the ledger, for the next retry or purge to find.
+          // What may be there again must be in the ledger, for the next retry or purge to find; also what an undo is about
+          // to call released, as it has looked too early.
           await client.query(
             `UPDATE allocation SET state = 'intended', updated_at = clock_timestamp()
-              WHERE tenant_id = $1 AND store = ANY ($2) AND state = 'released'`,
+              WHERE tenant_id = $1 AND store = ANY ($2) AND state IN ('intended', 'released')`,
             [fence.tenantId, stores],
           );
           return { failure };

@@ -41,7 +41,7 @@ export function batchLifecycleActivities(
           const results = await eachLimited(doomed, UNDONE_AT_ONCE, async (tenant) => {
             await undoTenant(deps, tenant);
             Context.current().heartbeat();
-            return tenant.tenantId;
+            return tenant;
           });
           const undone = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
           await batches.undone(fence, undone, true);
@@ -53,14 +53,7 @@ export function batchLifecycleActivities(
 
     async batchAbandon(fence) {
       const doomed = await quick('abandon', batches.toUndo(fence));
-      await quick(
-        'abandon',
-        batches.undone(
-          fence,
-          doomed.map((tenant) => tenant.tenantId),
-          false,
-        ),
-      );
+      await quick('abandon', batches.undone(fence, doomed, false));
     },
   };
 }

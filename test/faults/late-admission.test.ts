@@ -162,12 +162,7 @@ async function failBatch(asked: { operationId: OperationId; attempt: number }): 
   const fence = { ...asked, ordinals: [0, 1] };
   const error = { code: 'STORE_UNAVAILABLE', message: 'MongoDB cannot be reached.' } as const;
   await world.activities.batchFail({ ...fence, status: 'failed', error });
-  const doomed = await world.catalogue.batches.toUndo(fence);
-  await world.catalogue.batches.undone(
-    fence,
-    doomed.map(({ tenantId }) => tenantId),
-    true,
-  );
+  await world.catalogue.batches.undone(fence, await world.catalogue.batches.toUndo(fence), true);
   await world.activities.closeBatch(asked);
 }
 

@@ -12,7 +12,7 @@ import { createHolds } from '../support/holds.js';
 import { atPoints, steppingIn } from '../support/points.js';
 import { createWorld, type World } from '../support/world.js';
 
-type Chunk = 'batchPostgres' | 'batchMongo' | 'batchRedis';
+type Chunk = 'batchPostgres' | 'batchMongo' | 'batchRedis' | 'batchUndo';
 
 /** Where the attempt stands: nothing of its effect is made yet, all of it but not recorded. */
 const PLACES = [
@@ -120,6 +120,37 @@ describe('a step of a chunk that goes on after it was given up', () => {
     await expectActive(fence, tenants);
   });
 
+  it('an undo that was given up and comes to its end takes its residue off the operation', async () => {
+    const { fence, tenants } = await askAndAdmit();
+    await make(fence);
+    await world.activities.batchFail({ ...fence, status: 'failed', error: AWAY });
+    const zombie = await stuck('batchUndo', 'before dropRole', fence);
+    await world.activities.batchAbandon(fence);
+    await world.activities.closeBatch(fence);
+    expect((await world.catalogue.operations.find(fence.operationId))?.residue).not.toEqual([]);
+    zombie.release();
+    await zombie.result;
+    for (const tenant of tenants) await expectNothingLeft(world, tenant);
+    expect(await world.catalogue.operations.find(fence.operationId)).toMatchObject({
+      status: 'failed',
+      residue: [],
+    });
+  });
+
+  it('an undo under way does not call gone what it could not take back', async () => {
+    const { fence, tenants } = await askAndAdmit();
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before dropRole');
+    await world.activities.batchFail({ ...fence, status: 'failed', error: AWAY });
+    // It has seen that nothing is there, and has not yet said so.
+    const undoing = await stuck('batchUndo', 'before undone', fence);
+    zombie.release();
+    await zombie.result;
+    undoing.release();
+    await undoing.result;
+    for (const tenant of tenants) await expectAgreement(world, tenant);
+    await world.activities.closeBatch(fence);
+  });
+
   it('writes into the ledger what it could not take back', async () => {
     const { fence, tenants } = await askAndAdmit();
     const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before dropRole');
@@ -182,7 +213,7 @@ async function askAndAdmit(): Promise<{ fence: BatchFence; tenants: TenantId[] }
 }
 
 /** An activity that beats, outside a worker. */
-const chunk = <Step extends Chunk | 'batchVerify' | 'batchUndo'>(
+const chunk = <Step extends Chunk | 'batchVerify'>(
   activities: Activities,
   step: Step,
   fence: Parameters<Activities[Step]>[0],

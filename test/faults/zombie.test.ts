@@ -177,6 +177,23 @@ describe('a step that goes on after it was given up', () => {
     await expectActive(world, asked);
   });
 
+  it('writes that too while an undo, which looked before it, is about to say that nothing is there', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    const held = holding(world, (point) => {
+      if (point === 'before dropRole') throw new MongoNetworkError('connection 7 to the server closed');
+    });
+    const hold = held.holds.at('after begin mongo');
+    const zombie = settled(held.activities.provisionMongo(fence));
+    await hold.reached;
+    const undoing = await stuck(world, 'undoMongo', 'after undo undo-mongo', fence);
+    hold.release();
+    expect(await zombie).toMatchObject(OVERTAKEN);
+    undoing.hold.release();
+    await undoing.result;
+    await expectAgreement(world, asked.tenantId);
+    expect((await close(world, fence)).residue).not.toEqual([]);
+  });
+
   it.each(['provisionPostgres', 'provisionMongo', 'provisionRedis', 'verifyTenant'] as const)(
     '%s is refused at its beginning once an undo has begun',
     async (step) => {

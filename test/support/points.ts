@@ -48,6 +48,7 @@ export function atPoints(dependencies: ActivityDependencies, reach: Reach): Acti
         ...batches,
         begin: around(([, step]) => `begin ${step}`, batches.begin),
         finish: around(([, step]) => `finish ${step}`, batches.finish),
+        undone: around('undone', batches.undone),
       },
       steps: {
         ...steps,
