@@ -10,6 +10,7 @@ import type { AllocationKind, OperationStatus, StoreName } from '../domain/opera
 import { mayBecome, type TenantState } from '../domain/tenant-state.js';
 import type { CreateTenantBody } from '../domain/requests.js';
 import { placeInCell } from './cells.js';
+import { holdOperation } from './lock.js';
 import { transaction } from './pool.js';
 import { afterUndoing } from './undo-lock.js';
 
@@ -146,7 +147,7 @@ async function withdrawRetry(client: PoolClient, operationId: OperationId, attem
 /** The number of a retry that is withdrawn before it was admitted: it finds that it comes too late. */
 export async function useUp(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
   // An admission that is under way has this row and is waited for: the next statement sees what it did.
-  await client.query('SELECT FROM operation WHERE id = $1 FOR UPDATE', [operationId]);
+  await holdOperation(client, operationId);
   await client.query(
     `UPDATE operation SET attempt = $2 WHERE id = $1 AND attempt = $2 - 1 AND status IN ('failed', 'cancelled')`,
     [operationId, attempt],

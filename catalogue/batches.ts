@@ -23,6 +23,7 @@ import {
   useUp,
 } from './admission.js';
 import { placeMany } from './cells.js';
+import { whileHolding } from './lock.js';
 import { transaction } from './pool.js';
 import { afterUndoing, whileUndoing } from './undo-lock.js';
 
@@ -278,53 +279,55 @@ export function batchRepository(pool: Pool) {
      * Records tenants as failed; when everything of them was removed, their allocations as released, also when the run has
      * given its undo up and closed meanwhile: what it saw is still so, as no retry was admitted.
      */
-    async undone(fence: BatchFence, tenants: readonly DoomedTenant[], released: boolean): Promise<void> {
-      await pool.query(
-        `WITH op AS (SELECT id FROM operation WHERE id = $1 AND generation = $2 AND (status = 'running' OR $5)),
+    undone: (fence: BatchFence, tenants: readonly DoomedTenant[], released: boolean): Promise<void> =>
+      whileHolding(pool, fence.operationId, async (client) => {
+        await client.query(
+          `WITH op AS (SELECT id FROM operation WHERE id = $1 AND generation = $2 AND (status = 'running' OR $5)),
          ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp()
                      FROM op, unnest($3::uuid[], $4::timestamptz[]) AS gone(tenant_id, since)
                     WHERE $5 AND a.tenant_id = gone.tenant_id AND a.updated_at <= gone.since)
          UPDATE tenant SET state = 'failed', updated_at = clock_timestamp() FROM op
           WHERE tenant.id = ANY ($3::uuid[]) AND state = 'provisioning'`,
-        [
-          fence.operationId,
-          fence.attempt,
-          tenants.map(({ tenantId }) => tenantId),
-          tenants.map(({ since }) => since),
-          released,
-        ],
-      );
-      if (!released) return;
-      await pool.query(
-        `UPDATE operation SET residue = coalesce((
+          [
+            fence.operationId,
+            fence.attempt,
+            tenants.map(({ tenantId }) => tenantId),
+            tenants.map(({ since }) => since),
+            released,
+          ],
+        );
+        if (!released) return;
+        await client.query(
+          `UPDATE operation SET residue = coalesce((
             SELECT jsonb_agg(item) FROM jsonb_array_elements(residue) item
              WHERE EXISTS (SELECT FROM batch_item i JOIN allocation a ON a.tenant_id = i.tenant_id
                             WHERE i.operation_id = $1 AND a.state <> 'released' AND a.store = item ->> 'store'
                               AND a.kind = item ->> 'kind' AND a.name = item ->> 'name')), '[]')
-          WHERE id = $1`,
-        [fence.operationId],
-      );
-    },
+          WHERE id = $1 AND status <> 'running'`,
+          [fence.operationId],
+        );
+      }),
 
     /** Ends the operation: succeeded when every admitted tenant is active. Run again, it says the same. */
-    async close(
+    close: (
       operationId: OperationId,
       attempt: number,
-    ): Promise<{ status: OperationStatus; failed: number }> {
-      const { rows } = await pool.query<{ total: number; failed: number; cancelled: number }>(
-        `SELECT count(*)::int AS total, count(*) FILTER (WHERE status = 'failed')::int AS failed,
+    ): Promise<{ status: OperationStatus; failed: number }> =>
+      whileHolding(pool, operationId, async (client) => {
+        const { rows } = await client.query<{ total: number; failed: number; cancelled: number }>(
+          `SELECT count(*)::int AS total, count(*) FILTER (WHERE status = 'failed')::int AS failed,
                 count(*) FILTER (WHERE status IN ('cancelled', 'running'))::int AS cancelled
            FROM batch_item WHERE operation_id = $1 AND tenant_id IS NOT NULL`,
-        [operationId],
-      );
-      const { total = 0, failed = 0, cancelled = 0 } = rows[0] ?? {};
-      const status: OperationStatus = cancelled > 0 ? 'cancelled' : failed > 0 ? 'failed' : 'succeeded';
-      const error =
-        status === 'succeeded'
-          ? null
-          : new TenantryError('BATCH_INCOMPLETE', { failed: failed + cancelled, total });
-      await pool.query(
-        `WITH left_over AS (
+          [operationId],
+        );
+        const { total = 0, failed = 0, cancelled = 0 } = rows[0] ?? {};
+        const status: OperationStatus = cancelled > 0 ? 'cancelled' : failed > 0 ? 'failed' : 'succeeded';
+        const error =
+          status === 'succeeded'
+            ? null
+            : new TenantryError('BATCH_INCOMPLETE', { failed: failed + cancelled, total });
+        await client.query(
+          `WITH left_over AS (
            SELECT coalesce(jsonb_agg(jsonb_build_object('store', a.store, 'kind', a.kind, 'name', a.name,
                     'reason', 'the undo could not remove it')), '[]') AS residue
              FROM batch_item i JOIN allocation a ON a.tenant_id = i.tenant_id
@@ -336,10 +339,10 @@ export function batchRepository(pool: Pool) {
          UPDATE operation_step s SET finished_at = clock_timestamp(), last_error = coalesce(op.error, s.last_error),
                 status = CASE WHEN op.error IS NULL THEN 'succeeded' ELSE 'failed' END
            FROM op WHERE s.operation_id = op.id AND (s.status = 'running' OR s.status = 'failed' AND op.error IS NULL)`,
-        [operationId, attempt, status, error && JSON.stringify(toRecordedError(error))],
-      );
-      return { status, failed: failed + cancelled };
-    },
+          [operationId, attempt, status, error && JSON.stringify(toRecordedError(error))],
+        );
+        return { status, failed: failed + cancelled };
+      }),
   };
 }
 

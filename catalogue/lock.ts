@@ -1,5 +1,10 @@
-/** Advisory locks, so that two processes which start at once do not both change the shape of a database. */
-import type { ClientBase } from 'pg';
+/**
+ * Locks that a transaction takes before it looks: an advisory one, so that two processes which start at once do not both
+ * change the shape of a database, and an operation's own row.
+ */
+import type { ClientBase, Pool, PoolClient } from 'pg';
+import type { OperationId } from '../domain/ids.js';
+import { transaction } from './pool.js';
 
 /** Runs `work` in a transaction that holds the named lock; the lock goes with the transaction, however it ends. */
 export async function inLockedTransaction<T>(
@@ -17,4 +22,24 @@ export async function inLockedTransaction<T>(
     await client.query('ROLLBACK').catch(() => undefined);
     throw error;
   }
+}
+
+/**
+ * Runs `work` while nobody else writes under the operation. A statement that waits for that in its middle would go on with
+ * what it saw before: those of `work` see what the others have written meanwhile.
+ */
+export function whileHolding<T>(
+  pool: Pool,
+  operationId: OperationId,
+  work: (client: PoolClient) => Promise<T>,
+): Promise<T> {
+  return transaction(pool, async (client) => {
+    await holdOperation(client, operationId);
+    return work(client);
+  });
+}
+
+export async function holdOperation(client: PoolClient, operationId: OperationId): Promise<void> {
+  const text = 'SELECT FROM operation WHERE id = $1 FOR NO KEY UPDATE';
+  await client.query({ name: 'operation-hold', text, values: [operationId] });
 }

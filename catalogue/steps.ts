@@ -14,6 +14,7 @@ import type {
   StepName,
   StoreName,
 } from '../domain/operation.js';
+import { holdOperation, whileHolding } from './lock.js';
 import { whileUndoing } from './undo-lock.js';
 
 export interface BegunStep {
@@ -163,6 +164,8 @@ export function stepRepository(pool: Pool) {
         );
         if (rows[0] === undefined) throw new TenantryError('STALE_GENERATION');
         const undone = await work();
+        // One that is being closed is waited for, or waits: what it says is left is what is left.
+        await holdOperation(client, fence.operationId);
         await client.query(
           `WITH step AS (UPDATE operation_step SET status = 'succeeded', finished_at = clock_timestamp(), evidence = $3
                           WHERE operation_id = $1 AND name = $2)
@@ -228,11 +231,12 @@ export function stepRepository(pool: Pool) {
     },
 
     /** provisioning -> active, once every allocation was verified. Run again, it finds its own work. */
-    async activate(fence: Fence): Promise<void> {
-      const values = [fence.operationId, fence.tenantId, fence.generation];
-      const { rowCount } = await pool.query({
-        name: 'step-activate',
-        text: `WITH op AS (
+    activate: (fence: Fence): Promise<void> =>
+      whileHolding(pool, fence.operationId, async (client) => {
+        const values = [fence.operationId, fence.tenantId, fence.generation];
+        const { rowCount } = await client.query({
+          name: 'step-activate',
+          text: `WITH op AS (
                  UPDATE operation SET status = 'succeeded', finished_at = clock_timestamp()
                   WHERE id = $1 AND status = 'running' AND generation = $3 AND NOT undoing
                     AND NOT EXISTS (SELECT FROM allocation WHERE tenant_id = $2 AND state <> 'verified')
@@ -251,27 +255,27 @@ export function stepRepository(pool: Pool) {
                  ON CONFLICT (operation_id, name) DO UPDATE SET status = 'succeeded',
                    attempts = operation_step.attempts + 1, finished_at = clock_timestamp())
                SELECT id FROM moved`,
-        values,
-      });
-      if (rowCount === 1) return;
-      // A statement of its own: the one above does not see what a twin committed while it waited for it.
-      const earlier = await pool.query(
-        `SELECT FROM operation WHERE id = $1 AND tenant_id = $2 AND generation = $3 AND status = 'succeeded'`,
-        values,
-      );
-      if (earlier.rowCount === 0) throw new TenantryError('STALE_GENERATION');
-    },
+          values,
+        });
+        if (rowCount === 1) return;
+        const earlier = await client.query(
+          `SELECT FROM operation WHERE id = $1 AND tenant_id = $2 AND generation = $3 AND status = 'succeeded'`,
+          values,
+        );
+        if (earlier.rowCount === 0) throw new TenantryError('STALE_GENERATION');
+      }),
 
     /**
      * Ends an operation that did not succeed: provisioning -> failed. What the ledger still knows as existing is its
      * residue. Run again, or too late, it changes nothing and says how the operation ended.
      */
-    async close(
+    close: (
       fence: Fence,
       end: { status: Extract<OperationStatus, 'failed' | 'cancelled'>; error: RecordedError },
-    ): Promise<Closed> {
-      const { rows } = await pool.query<Closed>(
-        `WITH left_over AS (
+    ): Promise<Closed> =>
+      whileHolding(pool, fence.operationId, async (client) => {
+        const { rows } = await client.query<Closed>(
+          `WITH left_over AS (
            SELECT coalesce(jsonb_agg(jsonb_build_object('store', store, 'kind', kind, 'name', name,
                     'reason', 'the undo could not remove it')), '[]') AS residue
              FROM allocation WHERE tenant_id = $2 AND state <> 'released'),
@@ -286,15 +290,15 @@ export function stepRepository(pool: Pool) {
            UPDATE tenant SET state = 'failed', updated_at = clock_timestamp()
              FROM op WHERE tenant.id = $2 AND generation = $3 AND state = 'provisioning')
          SELECT status, residue FROM op`,
-        [fence.operationId, fence.tenantId, fence.generation, end.status, JSON.stringify(end.error)],
-      );
-      if (rows[0] !== undefined) return rows[0];
-      const earlier = await pool.query<Closed>(
-        `SELECT status, residue FROM operation WHERE id = $1 AND tenant_id = $2 AND generation = $3`,
-        [fence.operationId, fence.tenantId, fence.generation],
-      );
-      if (earlier.rows[0] === undefined) throw new TenantryError('STALE_GENERATION');
-      return earlier.rows[0];
-    },
+          [fence.operationId, fence.tenantId, fence.generation, end.status, JSON.stringify(end.error)],
+        );
+        if (rows[0] !== undefined) return rows[0];
+        const earlier = await client.query<Closed>(
+          `SELECT status, residue FROM operation WHERE id = $1 AND tenant_id = $2 AND generation = $3`,
+          [fence.operationId, fence.tenantId, fence.generation],
+        );
+        if (earlier.rows[0] === undefined) throw new TenantryError('STALE_GENERATION');
+        return earlier.rows[0];
+      }),
   };
 }

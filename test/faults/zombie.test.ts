@@ -6,6 +6,7 @@
 import { MongoNetworkError } from 'mongodb';
 import pg from 'pg';
 import { createActivities } from '../../activities/index.js';
+import { withClient } from '../../catalogue/bootstrap.js';
 import type { Fence } from '../../domain/contracts.js';
 import { mongoDatabaseName, redisKey, redisMarkerKey } from '../../domain/names.js';
 import { readGates } from '../../tenancy/postgres/gate.js';
@@ -14,6 +15,7 @@ import { surveyTenant } from '../../tenancy/survey.js';
 import { expectAgreement } from '../support/agreement.js';
 import { expectActive, expectNothingLeft, expectUndone } from '../support/expect.js';
 import { createHolds, type Hold } from '../support/holds.js';
+import { untilWaiting, whileLocked } from '../support/locks.js';
 import { atPoints } from '../support/points.js';
 import { startProvision } from '../support/provision.js';
 import { admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
@@ -192,6 +194,44 @@ describe('a step that goes on after it was given up', () => {
     await undoing.result;
     await expectAgreement(world, asked.tenantId);
     expect((await close(world, fence)).residue).not.toEqual([]);
+  });
+
+  it.each([
+    ['closed', close],
+    ['activated', ({ activities }: World, fence: Fence) => activities.activateTenant(fence)],
+  ])('begun while its operation is being %s, it is no step that still runs', async (_, end) => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    await world.activities.verifyTenant(fence);
+    let ended: Promise<unknown> | undefined;
+    const zombie = () => world.catalogue.steps.begin(fence, 'mongo');
+    await whileLocked(world, rowOf(asked), 1, zombie, async () => {
+      ended = end(world, fence);
+      await waitingNow(2);
+    });
+    await ended;
+    const steps = await world.catalogue.operations.steps(asked.operationId);
+    expect(steps.filter(({ status }) => status === 'running')).toEqual([]);
+  });
+
+  it('an undo that comes to its end while its operation is being closed takes its residue off it', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    await world.activities.undoRedis(fence);
+    await world.activities.undoPostgres(fence);
+    const zombie = await stuck(world, 'undoMongo', 'after undo undo-mongo', fence);
+    await whileLocked(
+      world,
+      rowOf(asked),
+      1,
+      () => close(world, fence),
+      () => {
+        zombie.hold.release();
+        return Promise.race([zombie.result, waitingNow(2)]);
+      },
+    );
+    await zombie.result;
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
   });
 
   it.each(['provisionPostgres', 'provisionMongo', 'provisionRedis', 'verifyTenant'] as const)(
@@ -408,6 +448,13 @@ describe('a step that goes on after it was given up', () => {
     await proveAndActivate(world, retried);
     await expectActive(world, asked);
   });
+
+  const rowOf = ({ operationId }: Pick<Fence, 'operationId'>) => ({
+    text: 'SELECT FROM operation WHERE id = $1 FOR UPDATE',
+    values: [operationId],
+  });
+  const waitingNow = (count: number) =>
+    withClient(world.url('control'), (client) => untilWaiting(client, count));
 
   it('leaves nothing in a whole run: out of patience, undone and closed before it goes on', async () => {
     const holds = createHolds();

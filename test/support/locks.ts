@@ -25,14 +25,7 @@ export async function whileLocked<T>(
     const result = work();
     // Its failure is the caller's, later: until then it has a listener.
     result.catch(() => undefined);
-    await until(`${waiting} statements wait for the lock`, async () => {
-      // A transaction sees the activity as it was when it looked first.
-      await locker.query('SELECT pg_stat_clear_snapshot()');
-      const { rows } = await locker.query<{ count: number }>(
-        `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
-      );
-      return (rows[0]?.count ?? 0) >= waiting;
-    });
+    await untilWaiting(locker, waiting);
     await meanwhile();
     await locker.query('COMMIT');
     return await result;
@@ -40,3 +33,14 @@ export async function whileLocked<T>(
     await locker.end();
   }
 }
+
+/** Resolves when so many statements on the control database wait for a lock. */
+export const untilWaiting = (client: pg.ClientBase, count: number): Promise<true> =>
+  until(`${count} statements wait for the lock`, async () => {
+    // A transaction sees the activity as it was when it looked first.
+    await client.query('SELECT pg_stat_clear_snapshot()');
+    const { rows } = await client.query<{ count: number }>(
+      `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+    );
+    return (rows[0]?.count ?? 0) >= count;
+  });
