@@ -71,12 +71,16 @@ export function cellRepository(pool: Pool) {
       return (await pool.query<Cell>(`SELECT ${COLUMNS} FROM cell WHERE name = $1`, [name])).rows[0];
     },
 
-    /** Says that the cell's servers are ready for tenants, and what they were seen to enforce. */
+    /**
+     * Says that the cell's servers are ready for tenants, and what they were seen to enforce; the newest trial counts, whoever
+     * comes with another one later.
+     */
     async prepared(name: CellName, trial: EnforcementTrial): Promise<void> {
-      await pool.query('UPDATE cell SET trial = $2, prepared_at = clock_timestamp() WHERE name = $1', [
-        name,
-        JSON.stringify(trial),
-      ]);
+      await pool.query(
+        `UPDATE cell SET trial = $2::jsonb, prepared_at = clock_timestamp() WHERE name = $1
+            AND coalesce((trial ->> 'triedAt')::timestamptz, '-infinity') <= ($2::jsonb ->> 'triedAt')::timestamptz`,
+        [name, JSON.stringify(trial)],
+      );
     },
   };
 }
