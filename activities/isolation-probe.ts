@@ -32,6 +32,7 @@ export function isolationProbeActivities(deps: ActivityDependencies): IsolationP
       quick('close probe', isolationProbes.close(operationId, error)),
 
     async probeCell({ operationId, cell, sample }) {
+      const { attempt } = Context.current().info;
       try {
         const connections = await deps.cells.get(cell);
         const parties = await isolationProbes.sample(cell, sample);
@@ -51,12 +52,12 @@ export function isolationProbeActivities(deps: ActivityDependencies): IsolationP
           mongoEnforcement,
           notRefused: trial?.notRefused ?? [],
         };
-        await isolationProbes.record(operationId, cell, { evidence });
+        await isolationProbes.record(operationId, cell, attempt, { evidence });
         return { pairs: pairs.length };
       } catch (error) {
         const known = catalogueError(error);
         await isolationProbes
-          .record(operationId, cell, { error: toRecordedError(known) })
+          .record(operationId, cell, attempt, { error: toRecordedError(known) })
           .catch((reason: unknown) => deps.log.warn({ err: reason, cell }, 'a probe was not recorded'));
         throw toApplicationFailure(known, deps.log, 'probe');
       }

@@ -51,24 +51,28 @@ export function isolationProbeRepository(pool: Pool) {
       }));
     },
 
-    /** Records what was seen in a cell. */
+    /** Records what was seen in a cell by the newest attempt; a breach, whichever attempt saw it. */
     async record(
       id: OperationId,
       cell: CellName,
+      attempt: number,
       seen: { readonly evidence: unknown } | { readonly error: RecordedError },
     ): Promise<void> {
       const error = 'error' in seen ? JSON.stringify(seen.error) : null;
       await pool.query(
         `INSERT INTO operation_step AS s (operation_id, name, status, attempts, finished_at, last_error, evidence)
-         SELECT id, $2, $3, 1, clock_timestamp(), $4, $5 FROM operation WHERE id = $1 AND status = 'running'
-         ON CONFLICT (operation_id, name) DO UPDATE SET status = $3, attempts = s.attempts + 1,
-           finished_at = clock_timestamp(), last_error = coalesce($4, s.last_error), evidence = $5`,
+         SELECT id, $2, $3, $6, clock_timestamp(), $4, $5 FROM operation WHERE id = $1 AND status = 'running'
+         ON CONFLICT (operation_id, name) DO UPDATE SET status = $3, attempts = greatest(s.attempts, $6),
+           finished_at = clock_timestamp(), last_error = coalesce($4, s.last_error), evidence = $5
+           WHERE $4::jsonb ->> 'code' = 'ISOLATION_BREACH'
+              OR s.attempts <= $6 AND s.last_error ->> 'code' IS DISTINCT FROM 'ISOLATION_BREACH'`,
         [
           id,
           `probe ${cell}`,
           error === null ? 'succeeded' : 'failed',
           error,
           JSON.stringify('evidence' in seen ? seen.evidence : null),
+          attempt,
         ],
       );
     },

@@ -1,4 +1,5 @@
-/** What a worker says late of a cell: it stood still, and another one has looked since. */
+/** What a worker says late of a cell or of a probe: it stood still, and another one has looked since. */
+import { newOperationId } from '../../domain/ids.js';
 import { createWorld, type World } from '../support/world.js';
 
 let world: World;
@@ -14,4 +15,37 @@ it('a trial that was made before the last one does not take its place', async ()
   await cells.prepared(world.cell, newest);
   await cells.prepared(world.cell, { ...trial, triedAt: '2030-01-01T11:59:59.000Z', refused: ['reads'] });
   expect((await cells.find(world.cell))?.trial).toEqual(newest);
+});
+
+describe('a probe that was given up', () => {
+  const refused = {
+    error: { code: 'VERIFICATION_FAILED', message: 'Redis did not answer as expected.' },
+  } as const;
+  const breach = { error: { code: 'ISOLATION_BREACH', message: 'Somebody got through.' } } as const;
+  const step = async (id: ReturnType<typeof newOperationId>) =>
+    (await world.catalogue.operations.steps(id)).map(({ status, lastError }) => ({
+      status,
+      code: lastError?.code,
+    }));
+
+  it('changes nothing of what a later attempt has seen', async () => {
+    const { isolationProbes } = world.catalogue;
+    const id = newOperationId();
+    await isolationProbes.begin(id);
+    await isolationProbes.record(id, world.cell, 2, { evidence: { pairs: 4 } });
+    await isolationProbes.record(id, world.cell, 1, refused);
+    expect(await step(id)).toEqual([{ status: 'succeeded', code: undefined }]);
+    await isolationProbes.close(id, null);
+  });
+
+  it('is heard when somebody got through, which no other attempt takes back', async () => {
+    const { isolationProbes } = world.catalogue;
+    const id = newOperationId();
+    await isolationProbes.begin(id);
+    await isolationProbes.record(id, world.cell, 2, { evidence: { pairs: 4 } });
+    await isolationProbes.record(id, world.cell, 1, breach);
+    await isolationProbes.record(id, world.cell, 3, { evidence: { pairs: 4 } });
+    expect(await step(id)).toEqual([{ status: 'failed', code: 'ISOLATION_BREACH' }]);
+    await isolationProbes.close(id, null);
+  });
 });
