@@ -106,7 +106,7 @@ async function updateWithStart({ temporal, config }: ApiDeps, start: Start): Pro
   });
   await temporal.workflow.executeUpdateWithStart<Workflow, unknown, [AdmitArgs]>(ADMIT, {
     updateId: attempt === 1 ? operationId : `${operationId}/${attempt}`,
-    args: [{ operationId }],
+    args: [{ operationId, attempt }],
     startWorkflowOperation,
   });
 }

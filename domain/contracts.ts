@@ -33,6 +33,8 @@ export interface ProvisionTenantInput {
 
 export interface AdmitArgs {
   readonly operationId: OperationId;
+  /** Which attempt is asked for; not said by callers of before it was. */
+  readonly attempt?: number;
 }
 
 /** What the caller of `admit` gets once the catalogue's compare-and-set has passed. */

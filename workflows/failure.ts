@@ -1,6 +1,7 @@
 /** What a failure seen by a workflow means, in the words of the error table. */
 import { ActivityFailure, ApplicationFailure, isCancellation } from '@temporalio/workflow';
-import type { Refusal } from '../domain/contracts.js';
+import type { AdmitArgs, Refusal } from '../domain/contracts.js';
+import type { OperationId } from '../domain/ids.js';
 import { describe, isErrorCode, type ErrorParams, type RecordedError } from '../domain/errors.js';
 
 /** A refusal or failure as the error that ends an update or a run; never tried again by Temporal. */
@@ -11,6 +12,17 @@ export const failureOf = ({ code, params }: Refusal): ApplicationFailure =>
     nonRetryable: true,
     details: [params],
   });
+
+/**
+ * For the validator of an admission: the next attempt at the operation may meet the run of this one, which has not come to
+ * its end. Refused there, the update is in no history, and is heard by the next run when it is asked for again under its id.
+ */
+export const notTheNext =
+  (run: { readonly operationId: OperationId; readonly attempt: number }) =>
+  ({ operationId, attempt = run.attempt }: AdmitArgs): void => {
+    if (operationId === run.operationId && attempt > run.attempt)
+      throw failureOf({ code: 'OPERATION_RUNNING', params: { operationId } });
+  };
 
 export function refusalOf(error: unknown): Refusal {
   if (isCancellation(error)) return { code: 'CANCELLED', params: {} };

@@ -23,7 +23,7 @@ import {
   type Refusal,
 } from '../domain/contracts.js';
 import { catalogueEffects, chunkEffects } from './effects.js';
-import { failureOf, recordedError, refusalOf } from './failure.js';
+import { failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
 import { allOrNone, handlersFinished } from './settle.js';
 
 export const admitBatch = defineUpdate<BatchAdmission, [AdmitArgs]>(ADMIT);
@@ -41,12 +41,16 @@ export async function provisionBatch(input: ProvisionBatchInput): Promise<Operat
   const { operationId, attempt, chunkSize = CHUNK_SIZE } = input;
   setCurrentDetails('Waiting for the catalogue to admit the batch.');
   const answering = admission(input, patience);
-  setHandler(admitBatch, async () => {
-    // A cancelled run still has an answer, which its caller waits for: a plain promise is in no cancellation scope.
-    const given = await answering;
-    if ('refused' in given) throw failureOf(given.refused);
-    return given.admitted;
-  });
+  setHandler(
+    admitBatch,
+    async () => {
+      // A cancelled run still has an answer, which its caller waits for: a plain promise is in no cancellation scope.
+      const given = await answering;
+      if ('refused' in given) throw failureOf(given.refused);
+      return given.admitted;
+    },
+    { validator: notTheNext(input) },
+  );
   const answer = await answering;
   if ('refused' in answer) {
     await handlersFinished();

@@ -27,7 +27,7 @@ import {
   type Refusal,
 } from '../domain/contracts.js';
 import { catalogueEffects, storeEffects, undoEffects } from './effects.js';
-import { failureOf, recordedError, refusalOf } from './failure.js';
+import { failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
 import { allOrNone, handlersFinished } from './settle.js';
 
 export const admit = defineUpdate<Admission, [AdmitArgs]>(ADMIT);
@@ -39,15 +39,19 @@ export async function provisionTenant(input: ProvisionTenantInput): Promise<Oper
   const patience = input.patience ?? DEFAULT_PATIENCE;
   setCurrentDetails('Waiting for the catalogue to admit the operation.');
   const answering = admission(input, patience);
-  setHandler(admit, async ({ operationId }) => {
-    // Another operation met this run because the workflow's id is the tenant's lock.
-    if (operationId !== input.operationId)
-      throw failureOf({ code: 'OPERATION_RUNNING', params: { operationId: input.operationId } });
-    // A cancelled run still has an answer, which its caller waits for: a plain promise is in no cancellation scope.
-    const given = await answering;
-    if ('refused' in given) throw failureOf(given.refused);
-    return given.admitted;
-  });
+  setHandler(
+    admit,
+    async ({ operationId }) => {
+      // Another operation met this run because the workflow's id is the tenant's lock.
+      if (operationId !== input.operationId)
+        throw failureOf({ code: 'OPERATION_RUNNING', params: { operationId: input.operationId } });
+      // A cancelled run still has an answer, which its caller waits for: a plain promise is in no cancellation scope.
+      const given = await answering;
+      if ('refused' in given) throw failureOf(given.refused);
+      return given.admitted;
+    },
+    { validator: notTheNext(input) },
+  );
   const answer = await answering;
   if ('refused' in answer) {
     setCurrentDetails(`Refused: ${answer.refused.code}. Nothing was made.`);

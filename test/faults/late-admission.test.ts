@@ -6,14 +6,16 @@ import { randomUUID } from 'node:crypto';
 import { admissionRepository } from '../../catalogue/admission.js';
 import { batchRepository } from '../../catalogue/batches.js';
 import type { OperationId } from '../../domain/ids.js';
+import { redisMarkerKey } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs } from '../support/batch.js';
 import { expectActive } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
 import { whileLocked } from '../support/locks.js';
 import { watchedPool } from '../support/points.js';
+import { startProvision } from '../support/provision.js';
 import { type Asked, admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
-import { createWorld, type World } from '../support/world.js';
+import { createWorld, type RunningWorker, type World } from '../support/world.js';
 
 let world: World;
 beforeAll(async () => {
@@ -129,6 +131,32 @@ describe('an admission of a batch that comes late', () => {
     expect(await world.activities.admitBatch({ operationId, attempt: 3 })).toMatchObject({
       admitted: { ordinals: [0, 1] },
     });
+  });
+});
+
+describe('a retry that reaches the run of the attempt before, which has not come to its end', () => {
+  const holds = createHolds();
+  let worker: RunningWorker;
+  beforeAll(async () => {
+    worker = await world.startWorker(holds.stepIn);
+  });
+  afterAll(() => worker.stop());
+
+  it('is told so, and not that it was admitted', async () => {
+    const asked = await world.ask();
+    const { redis } = await world.dependencies.cells.get(world.cell);
+    await redis.set(redisMarkerKey(asked.tenantId), 'of somebody else');
+    const hold = holds.at('after close');
+    const first = await startProvision(world, asked);
+    await hold.reached;
+    await redis.del(redisMarkerKey(asked.tenantId));
+    const early = await startProvision(world, { ...asked, attempt: 2 });
+    await expect(early.admission).rejects.toMatchObject({ cause: { type: 'OPERATION_RUNNING' } });
+    hold.release();
+    await expect(first.handle.result()).rejects.toMatchObject({ cause: { type: 'NAME_TAKEN' } });
+    const retried = await startProvision(world, { ...asked, attempt: 2 });
+    expect(await retried.handle.result()).toEqual({ status: 'succeeded' });
+    await expectActive(world, asked);
   });
 });
 

@@ -36,7 +36,7 @@ export async function startBatch(world: World, operationId: OperationId, attempt
   });
   const admission: BatchAdmission = await world.temporal.workflow.executeUpdateWithStart(ADMIT, {
     startWorkflowOperation,
-    args: [{ operationId }],
+    args: [{ operationId, attempt }],
     updateId: `${operationId}/${attempt}`,
   });
   return { admission, handle: await startWorkflowOperation.workflowHandle() };

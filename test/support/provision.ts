@@ -38,7 +38,7 @@ export async function startProvision(
   });
   const admission: Promise<Admission> = world.temporal.workflow.executeUpdateWithStart(ADMIT, {
     startWorkflowOperation: start,
-    args: [{ operationId }],
+    args: [{ operationId, attempt }],
     updateId: `${operationId}/${attempt}`,
   });
   // A refusal is its awaiter's, who may look at other things first.
