@@ -22,7 +22,7 @@ import { adoptTables } from './postgres/adoption.js';
 import { type SwitchTo, switchByToken, switchTo } from './postgres/context-sql.js';
 import { ensureProductSchema } from './postgres/product-schema.js';
 import { installContextKeys, signToken } from './postgres/token.js';
-import { type Reconciled, reconcileNamespaces } from './redis/reconcile.js';
+import { type Reconciled, reconcileNamespaces, type Unsettled } from './redis/reconcile.js';
 import { inStore } from './store-error.js';
 
 export interface PreparedCell extends CellConnections {
@@ -55,11 +55,14 @@ export interface CellRegistry {
 
 export function createCellRegistry(options: CellRegistryOptions): CellRegistry {
   const open = new Map<CellName, Promise<PreparedCell>>();
+  const unsettled = new Map<CellName, Unsettled>();
   return {
     get(name) {
       const known = open.get(name);
       if (known !== undefined) return known;
-      const prepared = prepare(options, name);
+      const left = unsettled.get(name) ?? new Map();
+      unsettled.set(name, left);
+      const prepared = prepare(options, name, left);
       open.set(name, prepared);
       prepared.catch(() => open.delete(name));
       return prepared;
@@ -76,7 +79,11 @@ export function createCellRegistry(options: CellRegistryOptions): CellRegistry {
 export const earnsTenants = (cell: Pick<Cell, 'mongoEnforcement'>, trial: EnforcementTrial): boolean =>
   cell.mongoEnforcement === 'guard' || trial.notRefused.length === 0;
 
-async function prepare(options: CellRegistryOptions, name: CellName): Promise<PreparedCell> {
+async function prepare(
+  options: CellRegistryOptions,
+  name: CellName,
+  unsettled: Unsettled,
+): Promise<PreparedCell> {
   const { catalogue, log } = options;
   const cell = await catalogue.cells.find(name);
   if (cell === undefined) throw new TenantryError('UNKNOWN_CELL', { cell: name });
@@ -85,7 +92,7 @@ async function prepare(options: CellRegistryOptions, name: CellName): Promise<Pr
     const [, trial] = await settled([
       inStore('postgres', ensureTables(connections, options)),
       inStore('mongo', options.tryEnforcement(connections.mongo, connections.mongoUrl)),
-      inStore('redis', keepNamespaces(options, connections)),
+      inStore('redis', keepNamespaces(options, connections, unsettled)),
     ]);
     const canary = earnsTenants(cell, trial) ? await ensureCanary(options, connections) : undefined;
     await catalogue.cells.prepared(name, trial);
@@ -130,9 +137,10 @@ async function ensureTables(
 async function keepNamespaces(
   { catalogue, secrets, log }: CellRegistryOptions,
   { cell, redis }: CellConnections,
+  unsettled: Unsettled,
 ): Promise<void> {
   const reconcile = async (): Promise<Reconciled> => {
-    const done = await reconcileNamespaces(catalogue, secrets, redis, cell.name);
+    const done = await reconcileNamespaces(catalogue, secrets, redis, cell.name, unsettled);
     if (done.foreign > 0)
       log.error(
         { cell: cell.name, foreign: done.foreign },

@@ -26,11 +26,16 @@ export interface Reconciled {
   readonly unreadable: readonly TenantId[];
 }
 
+/** Whose namespaces were made, and were not looked at again since: whether the marker was set too. */
+export type Unsettled = Map<TenantId, { readonly marker: boolean }>;
+
+/** @param unsettled what a run that failed half-way leaves to the next one, for which those tenants may be none any more */
 export async function reconcileNamespaces(
   catalogue: Catalogue,
   secrets: SecretBox,
   redis: Redis,
   cell: CellName,
+  unsettled: Unsettled = new Map(),
 ): Promise<Reconciled> {
   const { tenants } = catalogue;
   const done = { users: 0, markers: 0, foreign: 0, unreadable: [] as TenantId[] };
@@ -44,20 +49,33 @@ export async function reconcileNamespaces(
       return [];
     }
   };
+  /** One whose undo or purge has begun since may have been made anew behind it. */
+  const settle = async (): Promise<ReadonlySet<TenantId>> => {
+    const made = [...unsettled];
+    const due = new Set(await tenants.haveRedisUsers(made.map(([id]) => id)).catch(throwCatalogue));
+    for (const [id, how] of made) {
+      if (!due.has(id))
+        await tenants
+          .unlessDue(id, () => inStore('redis', withdrawNamespace(redis, id, how)))
+          .catch(throwCatalogue);
+      // Unless another run has made it meanwhile, which is to look again.
+      if (unsettled.get(id) === how) unsettled.delete(id);
+    }
+    return due;
+  };
+  if (unsettled.size > 0) await settle();
   let after: string = BEFORE_ALL;
   for (;;) {
     const page = await tenants.redisUsers(cell, after, PAGE).catch(throwCatalogue);
     const namespaces = page.flatMap(read);
     // All of them: it is the root key that is another one.
     if (page.length > 0 && namespaces.length === 0) throw failure;
+    for (const { tenantId } of namespaces) unsettled.set(tenantId, { marker: false });
     const { claimed, foreign } = await restoreNamespaces(redis, namespaces);
-    // One whose undo or purge has begun since may have been made anew behind it.
-    const made = namespaces.map(({ tenantId }) => tenantId).filter((id) => !foreign.includes(id));
-    const due = new Set(await tenants.haveRedisUsers(made).catch(throwCatalogue));
-    for (const id of made.filter((one) => !due.has(one)))
-      await tenants
-        .unlessDue(id, () => inStore('redis', withdrawNamespace(redis, id, { marker: claimed.includes(id) })))
-        .catch(throwCatalogue);
+    for (const { tenantId } of namespaces)
+      if (foreign.includes(tenantId)) unsettled.delete(tenantId);
+      else unsettled.set(tenantId, { marker: claimed.includes(tenantId) });
+    const due = await settle();
     done.users += due.size;
     done.markers += claimed.filter((id) => due.has(id)).length;
     done.foreign += foreign.length;

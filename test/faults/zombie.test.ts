@@ -10,7 +10,7 @@ import { withClient } from '../../catalogue/bootstrap.js';
 import type { Fence } from '../../domain/contracts.js';
 import { mongoDatabaseName, redisKey, redisMarkerKey } from '../../domain/names.js';
 import { readGates } from '../../tenancy/postgres/gate.js';
-import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
+import { reconcileNamespaces, type Unsettled } from '../../tenancy/redis/reconcile.js';
 import { surveyTenant } from '../../tenancy/survey.js';
 import { expectAgreement } from '../support/agreement.js';
 import { expectActive, expectNothingLeft, expectUndone } from '../support/expect.js';
@@ -380,6 +380,35 @@ describe('a step that goes on after it was given up', () => {
     await reconciling;
     await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
   });
+
+  it.each(['user', 'marker'])(
+    'also a %s that was made by a run which the catalogue then left',
+    async (made) => {
+      const { asked, fence } = await askAndAdmit(world);
+      await make(world, fence);
+      const holds = createHolds();
+      const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
+      const { redis } = await cells.get(world.cell);
+      if (made === 'marker') await redis.del(redisMarkerKey(asked.tenantId));
+      const away: typeof catalogue = {
+        ...catalogue,
+        tenants: {
+          ...catalogue.tenants,
+          haveRedisUsers: () => Promise.reject(new Error('Connection terminated')),
+        },
+      };
+      const unsettled: Unsettled = new Map();
+      const hold = holds.at(made === 'marker' ? 'before SET' : 'before SETUSER');
+      const reconciling = settled(reconcileNamespaces(away, secrets, redis, world.cell, unsettled));
+      await hold.reached;
+      await undo(world, fence);
+      await close(world, fence);
+      hold.release();
+      expect(await reconciling).toMatchObject({ code: 'CATALOGUE_UNAVAILABLE' });
+      await reconcileNamespaces(catalogue, secrets, redis, world.cell, unsettled);
+      await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+    },
+  );
 
   it("a marker that is set again behind its tenant's undo is taken away again", async () => {
     const { asked, fence } = await askAndAdmit(world);
