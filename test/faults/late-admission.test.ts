@@ -49,7 +49,26 @@ describe('a withdrawal that comes late', () => {
     await admit(world, asked, 2);
     await world.activities.withdrawAdmission({ ...asked, attempt: 2 });
     expect(await expectAgreement(world, asked.tenantId)).not.toEqual([]);
-    expect(await statusOf(asked)).toMatchObject({ status: 'cancelled', residue });
+    expect(await statusOf(asked)).toMatchObject({ status: 'cancelled', residue: sameAs(residue) });
+  });
+
+  it('of a retry of a batch: what the attempt before it left stays in the ledger', async () => {
+    const operationId = await askForBatch(world, newSlugs(1));
+    const asked = { operationId, attempt: 1 };
+    expect(await world.activities.admitBatch(asked)).toHaveProperty('admitted');
+    const fence = { ...asked, ordinals: [0] };
+    const error = { code: 'STORE_UNAVAILABLE', message: 'MongoDB cannot be reached.' } as const;
+    await world.activities.batchFail({ ...fence, status: 'failed', error });
+    await world.activities.batchAbandon(fence);
+    await world.activities.closeBatch(asked);
+    const residue = (await statusOf(asked))?.residue ?? [];
+    expect(residue).not.toEqual([]);
+    expect(await world.activities.admitBatch({ ...asked, attempt: 2 })).toHaveProperty('admitted');
+    await world.activities.withdrawBatch({ ...asked, attempt: 2 });
+    expect(await statusOf(asked)).toMatchObject({ status: 'cancelled', residue: sameAs(residue) });
+    const [item] = await world.catalogue.operations.batchItems(operationId);
+    const ledger = item?.tenantId ? await world.catalogue.tenants.allocations(item.tenantId) : [];
+    expect(new Set(ledger.map(({ state }) => state))).toEqual(new Set(['intended']));
   });
 });
 
@@ -159,6 +178,9 @@ describe('a retry that reaches the run of the attempt before, which has not come
     await expectActive(world, asked);
   });
 });
+
+/** In whatever order. */
+const sameAs = (items: readonly unknown[]): unknown => expect.arrayContaining([...items]);
 
 const blueprint = () => world.dependencies.blueprint;
 
