@@ -4,7 +4,7 @@
  */
 import { CancellationScope, isCancellation, log, setCurrentDetails, uuid4 } from '@temporalio/workflow';
 import type { IsolationProbeInput, IsolationProbeOutcome, Patience } from '../domain/contracts.js';
-import type { OperationId } from '../domain/ids.js';
+import type { CellName, OperationId } from '../domain/ids.js';
 import { catalogueEffects, probeEffects } from './effects.js';
 import { failureOf, recordedError, refusalOf } from './failure.js';
 
@@ -17,7 +17,13 @@ export async function isolationProbe(input: IsolationProbeInput): Promise<Isolat
   const quick = catalogueEffects(patience);
   let failure: unknown;
   let pairs = 0;
-  const cells = await quick.beginIsolationProbe({ operationId });
+  let cells: readonly CellName[] = [];
+  try {
+    cells = await quick.beginIsolationProbe({ operationId });
+  } catch (error) {
+    // It may have begun all the same, and is then to be closed.
+    failure = error;
+  }
   for (const cell of cells) {
     setCurrentDetails(`Trying to cross from tenant to tenant in cell ${cell}.`);
     try {

@@ -1,5 +1,8 @@
 /** What a worker says late of a cell or of a probe: it stood still, and another one has looked since. */
+import { randomUUID } from 'node:crypto';
+import { ISOLATION_PROBE } from '../../domain/contracts.js';
 import { newOperationId } from '../../domain/ids.js';
+import { signal } from '../support/holds.js';
 import { createWorld, type World } from '../support/world.js';
 
 let world: World;
@@ -48,4 +51,28 @@ describe('a probe that was given up', () => {
     expect(await step(id)).toEqual([{ status: 'failed', code: 'ISOLATION_BREACH' }]);
     await isolationProbes.close(id, null);
   });
+});
+
+it('a probe that is cancelled before it hears that it has begun is over', async () => {
+  const begun = signal();
+  const worker = await world.startWorker({
+    activities: {
+      ...world.activities,
+      async beginIsolationProbe(asked) {
+        await world.activities.beginIsolationProbe(asked);
+        begun.give();
+        throw new Error('its answer is lost');
+      },
+    },
+  });
+  const handle = await world.temporal.workflow.start(ISOLATION_PROBE, {
+    taskQueue: world.taskQueue,
+    workflowId: `isolation-probe/${randomUUID()}`,
+    args: [{ sample: 1, patience: { step: 10_000, undo: 0, attempt: 10_000 } }],
+  });
+  await begun.given;
+  await handle.cancel();
+  await expect(handle.result()).rejects.toMatchObject({ cause: { name: 'CancelledFailure' } });
+  expect(await world.catalogue.operations.runningSince(0, 10)).toEqual([]);
+  await worker.stop();
 });
