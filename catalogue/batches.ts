@@ -1,31 +1,15 @@
 /**
- * Batches: many tenants admitted by one operation, in one transaction, with a result for each. From then on chunks of
- * them go through the same states as a single tenant, in statements over the whole chunk.
+ * Batches once they are admitted: chunks of their tenants go through the same states as a single tenant, in statements over
+ * the whole chunk.
  */
-import type { Pool, PoolClient } from 'pg';
-import type { BatchAdmission, BatchFence, Refusal } from '../domain/contracts.js';
+import type { Pool } from 'pg';
+import type { BatchFence } from '../domain/contracts.js';
 import { type RecordedError, TenantryError, toRecordedError } from '../domain/errors.js';
-import { type CellName, newTenantId, type OperationId, type TenantId } from '../domain/ids.js';
-import {
-  type AllocationState,
-  type OperationStatus,
-  RETRYABLE_STATUSES,
-  type StoreName,
-} from '../domain/operation.js';
-import type { CreateTenantBody } from '../domain/requests.js';
-import {
-  allocationColumns,
-  type Blueprint,
-  Refused,
-  rememberRefusal,
-  removeTenants,
-  type SealedCredential,
-  useUp,
-} from './admission.js';
-import { placeMany } from './cells.js';
+import type { CellName, OperationId, TenantId } from '../domain/ids.js';
+import type { AllocationState, OperationStatus, StoreName } from '../domain/operation.js';
+import type { SealedCredential } from './admission.js';
 import { whileHolding } from './lock.js';
-import { transaction } from './pool.js';
-import { afterUndoing, whileUndoing } from './undo-lock.js';
+import { whileUndoing } from './undo-lock.js';
 
 /** A tenant of a chunk, with what its activities need. */
 export interface ChunkTenant {
@@ -47,14 +31,6 @@ export interface TenantFailure {
   readonly error: RecordedError;
 }
 
-export type BatchAdmissionResult = { readonly admitted: BatchAdmission } | { readonly refused: Refusal };
-
-interface Item {
-  readonly ordinal: number;
-  readonly tenantId: TenantId;
-  readonly body: CreateTenantBody;
-}
-
 const RUNNING = `SELECT i.ordinal, i.tenant_id, t.generation, t.cell
   FROM batch_item i JOIN tenant t ON t.id = i.tenant_id JOIN operation o ON o.id = i.operation_id
  WHERE i.operation_id = $1 AND o.generation = $2 AND o.status = 'running' AND i.ordinal = ANY ($3::int[])
@@ -62,33 +38,6 @@ const RUNNING = `SELECT i.ordinal, i.tenant_id, t.generation, t.cell
 
 export function batchRepository(pool: Pool) {
   return {
-    /** Run again, it gives the answer of the first time. Attempt n + 1 takes up what failed in attempt n. */
-    async admit(
-      operationId: OperationId,
-      attempt: number,
-      blueprint: Blueprint,
-    ): Promise<BatchAdmissionResult> {
-      try {
-        return {
-          admitted: await transaction(pool, (client) => admit(client, operationId, attempt, blueprint)),
-        };
-      } catch (error) {
-        if (!(error instanceof Refused)) throw error;
-        if (attempt === 1) await rememberRefusal(pool, operationId, error.refusal);
-        return { refused: error.refusal };
-      }
-    },
-
-    /**
-     * Takes an admission back before anything was made: a first one leaves nothing, a retry leaves what it found.
-     */
-    async withdraw(operationId: OperationId, attempt: number): Promise<void> {
-      await transaction(pool, async (client) => {
-        if (attempt > 1) await withdrawRetry(client, operationId, attempt);
-        else await withdrawFirst(client, operationId);
-      });
-    },
-
     /**
      * Which attempt at the step this is, and the tenants of a chunk that are still on their way. None when the operation was
      * overtaken.
@@ -283,11 +232,11 @@ export function batchRepository(pool: Pool) {
       whileHolding(pool, fence.operationId, async (client) => {
         await client.query(
           `WITH op AS (SELECT id FROM operation WHERE id = $1 AND generation = $2 AND (status = 'running' OR $5)),
-         ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp()
-                     FROM op, unnest($3::uuid[], $4::timestamptz[]) AS gone(tenant_id, since)
-                    WHERE $5 AND a.tenant_id = gone.tenant_id AND a.updated_at <= gone.since)
-         UPDATE tenant SET state = 'failed', updated_at = clock_timestamp() FROM op
-          WHERE tenant.id = ANY ($3::uuid[]) AND state = 'provisioning'`,
+           ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp()
+                       FROM op, unnest($3::uuid[], $4::timestamptz[]) AS gone(tenant_id, since)
+                      WHERE $5 AND a.tenant_id = gone.tenant_id AND a.updated_at <= gone.since)
+           UPDATE tenant SET state = 'failed', updated_at = clock_timestamp() FROM op
+            WHERE tenant.id = ANY ($3::uuid[]) AND state = 'provisioning'`,
           [
             fence.operationId,
             fence.attempt,
@@ -299,11 +248,11 @@ export function batchRepository(pool: Pool) {
         if (!released) return;
         await client.query(
           `UPDATE operation SET residue = coalesce((
-            SELECT jsonb_agg(item) FROM jsonb_array_elements(residue) item
-             WHERE EXISTS (SELECT FROM batch_item i JOIN allocation a ON a.tenant_id = i.tenant_id
-                            WHERE i.operation_id = $1 AND a.state <> 'released' AND a.store = item ->> 'store'
-                              AND a.kind = item ->> 'kind' AND a.name = item ->> 'name')), '[]')
-          WHERE id = $1 AND status <> 'running'`,
+              SELECT jsonb_agg(item) FROM jsonb_array_elements(residue) item
+               WHERE EXISTS (SELECT FROM batch_item i JOIN allocation a ON a.tenant_id = i.tenant_id
+                              WHERE i.operation_id = $1 AND a.state <> 'released' AND a.store = item ->> 'store'
+                                AND a.kind = item ->> 'kind' AND a.name = item ->> 'name')), '[]')
+            WHERE id = $1 AND status <> 'running'`,
           [fence.operationId],
         );
       }),
@@ -316,8 +265,8 @@ export function batchRepository(pool: Pool) {
       whileHolding(pool, operationId, async (client) => {
         const { rows } = await client.query<{ total: number; failed: number; cancelled: number }>(
           `SELECT count(*)::int AS total, count(*) FILTER (WHERE status = 'failed')::int AS failed,
-                count(*) FILTER (WHERE status IN ('cancelled', 'running'))::int AS cancelled
-           FROM batch_item WHERE operation_id = $1 AND tenant_id IS NOT NULL`,
+                  count(*) FILTER (WHERE status IN ('cancelled', 'running'))::int AS cancelled
+             FROM batch_item WHERE operation_id = $1 AND tenant_id IS NOT NULL`,
           [operationId],
         );
         const { total = 0, failed = 0, cancelled = 0 } = rows[0] ?? {};
@@ -328,261 +277,20 @@ export function batchRepository(pool: Pool) {
             : new TenantryError('BATCH_INCOMPLETE', { failed: failed + cancelled, total });
         await client.query(
           `WITH left_over AS (
-           SELECT coalesce(jsonb_agg(jsonb_build_object('store', a.store, 'kind', a.kind, 'name', a.name,
-                    'reason', 'the undo could not remove it')), '[]') AS residue
-             FROM batch_item i JOIN allocation a ON a.tenant_id = i.tenant_id
-            WHERE i.operation_id = $1 AND i.status IN ('failed', 'cancelled') AND a.state <> 'released'),
-         op AS (
-           UPDATE operation SET status = $3, error = $4, residue = left_over.residue, finished_at = clock_timestamp()
-             FROM left_over WHERE id = $1 AND generation = $2 AND status = 'running' RETURNING id, error)
-         -- Nobody waits any more for an attempt that still runs. Where all are active, what it does is proved.
-         UPDATE operation_step s SET finished_at = clock_timestamp(), last_error = coalesce(op.error, s.last_error),
-                status = CASE WHEN op.error IS NULL THEN 'succeeded' ELSE 'failed' END
-           FROM op WHERE s.operation_id = op.id AND (s.status = 'running' OR s.status = 'failed' AND op.error IS NULL)`,
+             SELECT coalesce(jsonb_agg(jsonb_build_object('store', a.store, 'kind', a.kind, 'name', a.name,
+                      'reason', 'the undo could not remove it')), '[]') AS residue
+               FROM batch_item i JOIN allocation a ON a.tenant_id = i.tenant_id
+              WHERE i.operation_id = $1 AND i.status IN ('failed', 'cancelled') AND a.state <> 'released'),
+           op AS (
+             UPDATE operation SET status = $3, error = $4, residue = left_over.residue, finished_at = clock_timestamp()
+               FROM left_over WHERE id = $1 AND generation = $2 AND status = 'running' RETURNING id, error)
+           -- Nobody waits any more for an attempt that still runs. Where all are active, what it does is proved.
+           UPDATE operation_step s SET finished_at = clock_timestamp(), last_error = coalesce(op.error, s.last_error),
+                  status = CASE WHEN op.error IS NULL THEN 'succeeded' ELSE 'failed' END
+             FROM op WHERE s.operation_id = op.id AND (s.status = 'running' OR s.status = 'failed' AND op.error IS NULL)`,
           [operationId, attempt, status, error && JSON.stringify(toRecordedError(error))],
         );
         return { status, failed: failed + cancelled };
       }),
   };
-}
-
-async function admit(
-  client: PoolClient,
-  operationId: OperationId,
-  attempt: number,
-  blueprint: Blueprint,
-): Promise<BatchAdmission> {
-  const { rows } = await client.query<{
-    body: { tenants: CreateTenantBody[] } | null;
-    refusal: Refusal | null;
-    status: OperationStatus | null;
-    attempt: number | null;
-  }>(
-    `SELECT r.body, r.refusal, o.status, o.attempt FROM (SELECT $1::uuid AS id) asked
-       LEFT JOIN request r ON r.operation_id = asked.id LEFT JOIN operation o ON o.id = asked.id
-      WHERE r.operation_id IS NOT NULL OR o.id IS NOT NULL`,
-    [operationId],
-  );
-  const found = rows[0];
-  if (found === undefined) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
-  if (found.status === null) {
-    if (found.refusal !== null) throw new Refused(found.refusal);
-    // A twin of this call may be first, and is waited for here: its admission is then this one's.
-    const begun = await client.query(
-      `INSERT INTO operation (id, kind, status, generation) VALUES ($1, 'provision-batch', 'running', 1)
-       ON CONFLICT DO NOTHING`,
-      [operationId],
-    );
-    if (begun.rowCount === 0) return admit(client, operationId, attempt, blueprint);
-    await admitNew(client, operationId, found.body?.tenants ?? [], blueprint);
-  } else if (found.status !== 'running' || found.attempt !== attempt)
-    await readmit(client, operationId, attempt);
-  return admitted(client, operationId);
-}
-
-async function admitNew(
-  client: PoolClient,
-  operationId: OperationId,
-  bodies: CreateTenantBody[],
-  blueprint: Blueprint,
-): Promise<void> {
-  const items = bodies.map((body, ordinal): Item => ({ ordinal, tenantId: newTenantId(), body }));
-  const { placed, refused } = await place(client, items);
-  const taken = await insertTenants(client, placed);
-  await giveBack(
-    client,
-    placed.filter(({ item }) => taken.has(item.tenantId)),
-  );
-  const refusals = new Map<TenantId, Refusal>([
-    ...refused.map(({ item, refusal }): [TenantId, Refusal] => [item.tenantId, refusal]),
-    ...placed
-      .filter(({ item }) => taken.has(item.tenantId))
-      .map(({ item }): [TenantId, Refusal] => [item.tenantId, { code: 'SLUG_TAKEN', params: {} }]),
-  ]);
-  const request = await client.query(
-    `WITH step AS (INSERT INTO operation_step (operation_id, name, status, attempts, finished_at)
-                   VALUES ($1, 'admit', 'succeeded', 1, clock_timestamp())),
-     items AS (INSERT INTO batch_item (operation_id, ordinal, slug, tenant_id, status, error)
-               SELECT $1, * FROM unnest($2::int[], $3::text[], $4::uuid[], $5::text[], $6::jsonb[])),
-     kept AS (UPDATE request SET body = '{}' WHERE operation_id = $1 AND idempotency_key IS NOT NULL
-              RETURNING operation_id),
-     gone AS (DELETE FROM request WHERE operation_id = $1 AND idempotency_key IS NULL RETURNING operation_id)
-     SELECT FROM kept UNION ALL SELECT FROM gone`,
-    [
-      operationId,
-      items.map((item) => item.ordinal),
-      items.map((item) => item.body.slug),
-      items.map((item) => (refusals.has(item.tenantId) ? null : item.tenantId)),
-      items.map((item) => (refusals.has(item.tenantId) ? 'refused' : 'running')),
-      items.map((item) => refusalText(refusals.get(item.tenantId))),
-    ],
-  );
-  // Withdrawn since it was read: its caller was told that it did not happen.
-  if (request.rowCount === 0) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
-  await writeLedger(
-    client,
-    items.filter((item) => !refusals.has(item.tenantId)),
-    blueprint,
-  );
-}
-
-interface Placed {
-  readonly item: Item;
-  readonly cell: CellName;
-}
-
-/** A place for each, cell by cell; where a batch names no cell, the roomiest is filled first. */
-async function place(
-  client: PoolClient,
-  items: readonly Item[],
-): Promise<{ placed: Placed[]; refused: { item: Item; refusal: Refusal }[] }> {
-  const placed: Placed[] = [];
-  const refused: { item: Item; refusal: Refusal }[] = [];
-  for (const wanted of new Set(items.map((item) => item.body.cell))) {
-    const group = items.filter((item) => item.body.cell === wanted);
-    const { places, refusal } = await placeMany(client, wanted, group.length);
-    // A cell that is not there, not ready or does not isolate is the answer to the whole request.
-    if (places.length === 0 && refusal !== undefined && refusal.code !== 'CELL_FULL')
-      throw new Refused(refusal);
-    const cells = places.flatMap(({ cell, count }) => Array.from({ length: count }, () => cell));
-    for (const [position, item] of group.entries()) {
-      const cell = cells[position];
-      if (cell === undefined) refused.push({ item, refusal: refusal ?? { code: 'CELL_FULL', params: {} } });
-      else placed.push({ item, cell });
-    }
-  }
-  return { placed, refused };
-}
-
-/** @returns the ids of those whose slug is taken, by another tenant or earlier in the same batch */
-async function insertTenants(client: PoolClient, placed: readonly Placed[]): Promise<Set<TenantId>> {
-  const { rows } = await client.query<{ id: TenantId }>(
-    `INSERT INTO tenant (id, slug, name, plan, cell, state, generation)
-     SELECT id, slug, name, plan, cell, 'provisioning', 1
-       FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS t(id, slug, name, plan, cell)
-     ON CONFLICT (slug) DO NOTHING RETURNING id`,
-    [
-      placed.map(({ item }) => item.tenantId),
-      placed.map(({ item }) => item.body.slug),
-      placed.map(({ item }) => item.body.name),
-      placed.map(({ item }) => item.body.plan),
-      placed.map(({ cell }) => cell),
-    ],
-  );
-  const inserted = new Set(rows.map((row) => row.id));
-  return new Set(placed.map(({ item }) => item.tenantId).filter((id) => !inserted.has(id)));
-}
-
-async function giveBack(client: PoolClient, unused: readonly Placed[]): Promise<void> {
-  for (const cell of new Set(unused.map((place_) => place_.cell))) {
-    const count = unused.filter((place_) => place_.cell === cell).length;
-    await client.query('UPDATE cell SET tenants = tenants - $2 WHERE name = $1', [cell, count]);
-  }
-}
-
-async function writeLedger(client: PoolClient, items: readonly Item[], blueprint: Blueprint): Promise<void> {
-  const allocations = items.flatMap(({ tenantId }) =>
-    blueprint.allocations(tenantId).map((allocation) => ({ tenantId, ...allocation })),
-  );
-  const credentials = items.flatMap(({ tenantId }) =>
-    blueprint.credentials(tenantId).map((credential) => ({ tenantId, ...credential })),
-  );
-  await client.query(
-    `WITH secret AS (INSERT INTO credential (tenant_id, store, version, sealed)
-                     SELECT * FROM unnest($6::uuid[], $7::text[], $8::int[], $9::bytea[]))
-     INSERT INTO allocation (tenant_id, store, kind, name, state, spec_hash, generation)
-     SELECT tenant_id, store, kind, name, 'intended', spec_hash, 1
-       FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
-         AS a(tenant_id, store, kind, name, spec_hash)`,
-    [
-      allocations.map((allocation) => allocation.tenantId),
-      ...allocationColumns(allocations),
-      credentials.map((credential) => credential.tenantId),
-      credentials.map((credential) => credential.store),
-      credentials.map((credential) => credential.version),
-      credentials.map((credential) => credential.sealed),
-    ],
-  );
-}
-
-/** Takes up the failed and cancelled tenants of an ended batch. */
-async function readmit(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
-  await afterUndoing(client, operationId);
-  // Read under its lock: since it was looked at, attempts may have been admitted, withdrawn, and have come to their end.
-  const { rows } = await client.query<{ status: OperationStatus; attempt: number }>(
-    'SELECT status, attempt FROM operation WHERE id = $1 FOR UPDATE',
-    [operationId],
-  );
-  const before = rows[0];
-  if (before?.status === 'running' && before.attempt === attempt) return;
-  if (before === undefined || !RETRYABLE_STATUSES.includes(before.status) || before.attempt !== attempt - 1)
-    throw new Refused({ code: 'OPERATION_NOT_RETRYABLE', params: { status: before?.status ?? 'gone' } });
-  await client.query(
-    `WITH op AS (UPDATE operation SET status = 'running', attempt = $2::int, generation = $2::int, error = NULL, residue = '[]',
-                        finished_at = NULL WHERE id = $1),
-     items AS (UPDATE batch_item i SET status = 'running', error = NULL FROM tenant t
-                WHERE i.operation_id = $1 AND i.status IN ('failed', 'cancelled')
-                  AND t.id = i.tenant_id AND t.state = 'failed' RETURNING i.tenant_id),
-     moved AS (UPDATE tenant t SET state = 'provisioning', generation = generation + 1, updated_at = clock_timestamp()
-                 FROM items WHERE t.id = items.tenant_id RETURNING t.id, t.generation)
-     UPDATE allocation a SET updated_at = clock_timestamp(),
-            generation = CASE a.state WHEN 'released' THEN moved.generation ELSE a.generation END,
-            state = CASE a.state WHEN 'released' THEN 'intended' ELSE a.state END
-       FROM moved WHERE a.tenant_id = moved.id`,
-    [operationId, attempt],
-  );
-}
-
-async function admitted(client: PoolClient, operationId: OperationId): Promise<BatchAdmission> {
-  const { rows } = await client.query<{ ordinal: number; status: string }>(
-    'SELECT ordinal, status FROM batch_item WHERE operation_id = $1 ORDER BY ordinal',
-    [operationId],
-  );
-  return {
-    operationId,
-    ordinals: rows.filter((row) => row.status === 'running').map((row) => row.ordinal),
-    refused: rows.filter((row) => row.status === 'refused').length,
-  };
-}
-
-const refusalText = (refusal: Refusal | undefined): string | null =>
-  refusal === undefined
-    ? null
-    : JSON.stringify(toRecordedError(new TenantryError(refusal.code, refusal.params)));
-
-async function withdrawFirst(client: PoolClient, operationId: OperationId): Promise<void> {
-  // An admission that is still under way holds this row or will miss it: it never comes after us.
-  await client.query('SELECT FROM request WHERE operation_id = $1 FOR UPDATE', [operationId]);
-  const { rows } = await client.query<{ id: TenantId }>(
-    `SELECT t.id FROM batch_item i JOIN tenant t ON t.id = i.tenant_id WHERE i.operation_id = $1 FOR UPDATE OF t`,
-    [operationId],
-  );
-  await client.query('DELETE FROM batch_item WHERE operation_id = $1', [operationId]);
-  await removeTenants(
-    client,
-    operationId,
-    rows.map((row) => row.id),
-  );
-  await client.query('DELETE FROM request WHERE operation_id = $1', [operationId]);
-}
-
-async function withdrawRetry(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
-  await useUp(client, operationId, attempt);
-  await client.query(
-    `WITH op AS (UPDATE operation o SET status = 'cancelled', finished_at = clock_timestamp(), residue = coalesce((
-                     SELECT jsonb_agg(jsonb_build_object('store', a.store, 'kind', a.kind, 'name', a.name,
-                              'reason', 'the undo could not remove it'))
-                       FROM batch_item i JOIN tenant t ON t.id = i.tenant_id JOIN allocation a ON a.tenant_id = t.id
-                      WHERE i.operation_id = o.id AND i.status = 'running' AND a.generation < t.generation
-                        AND a.state <> 'released'), '[]')
-                  WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id),
-     items AS (UPDATE batch_item i SET status = 'cancelled' FROM op
-                WHERE i.operation_id = op.id AND i.status = 'running' RETURNING i.tenant_id),
-     ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp()
-                  FROM items JOIN tenant t ON t.id = items.tenant_id
-                 WHERE a.tenant_id = t.id AND a.generation = t.generation AND a.state = 'intended')
-     UPDATE tenant SET state = 'failed', updated_at = clock_timestamp() FROM items
-      WHERE tenant.id = items.tenant_id AND state = 'provisioning'`,
-    [operationId, attempt],
-  );
 }

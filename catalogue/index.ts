@@ -1,5 +1,6 @@
 /** The door of the catalogue: the control database and its repositories. */
 import { admissionRepository } from './admission.js';
+import { batchAdmissionRepository } from './batch-admission.js';
 import { batchRepository } from './batches.js';
 import { canaryRepository } from './canaries.js';
 import { cellRepository } from './cells.js';
@@ -18,7 +19,7 @@ export function openCatalogue({ url, name, max = 10 }: { url: string; name: stri
   return {
     pool,
     admission: admissionRepository(pool),
-    batches: batchRepository(pool),
+    batches: { ...batchAdmissionRepository(pool), ...batchRepository(pool) },
     canaries: canaryRepository(pool),
     cells: cellRepository(pool),
     isolationProbes: isolationProbeRepository(pool),

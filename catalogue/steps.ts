@@ -237,24 +237,24 @@ export function stepRepository(pool: Pool) {
         const { rowCount } = await client.query({
           name: 'step-activate',
           text: `WITH op AS (
-                 UPDATE operation SET status = 'succeeded', finished_at = clock_timestamp()
-                  WHERE id = $1 AND status = 'running' AND generation = $3 AND NOT undoing
-                    AND NOT EXISTS (SELECT FROM allocation WHERE tenant_id = $2 AND state <> 'verified')
-                    AND EXISTS (SELECT FROM tenant WHERE id = $2 AND state = 'provisioning' AND generation = $3)
-                  RETURNING id),
-               moved AS (
-                 UPDATE tenant SET state = 'active', updated_at = clock_timestamp()
-                   FROM op WHERE tenant.id = $2 AND generation = $3 AND state = 'provisioning' RETURNING tenant.id),
-               -- Proved, whatever an attempt that was given up still says of them.
-               proved AS (
-                 UPDATE operation_step s SET status = 'succeeded', finished_at = coalesce(s.finished_at, clock_timestamp())
-                   FROM op WHERE s.operation_id = op.id AND s.status <> 'succeeded' AND s.name <> 'activate'),
-               step AS (
-                 INSERT INTO operation_step (operation_id, name, status, attempts, finished_at)
-                 SELECT id, 'activate', 'succeeded', 1, clock_timestamp() FROM op
-                 ON CONFLICT (operation_id, name) DO UPDATE SET status = 'succeeded',
-                   attempts = operation_step.attempts + 1, finished_at = clock_timestamp())
-               SELECT id FROM moved`,
+                   UPDATE operation SET status = 'succeeded', finished_at = clock_timestamp()
+                    WHERE id = $1 AND status = 'running' AND generation = $3 AND NOT undoing
+                      AND NOT EXISTS (SELECT FROM allocation WHERE tenant_id = $2 AND state <> 'verified')
+                      AND EXISTS (SELECT FROM tenant WHERE id = $2 AND state = 'provisioning' AND generation = $3)
+                    RETURNING id),
+                 moved AS (
+                   UPDATE tenant SET state = 'active', updated_at = clock_timestamp()
+                     FROM op WHERE tenant.id = $2 AND generation = $3 AND state = 'provisioning' RETURNING tenant.id),
+                 -- Proved, whatever an attempt that was given up still says of them.
+                 proved AS (
+                   UPDATE operation_step s SET status = 'succeeded', finished_at = coalesce(s.finished_at, clock_timestamp())
+                     FROM op WHERE s.operation_id = op.id AND s.status <> 'succeeded' AND s.name <> 'activate'),
+                 step AS (
+                   INSERT INTO operation_step (operation_id, name, status, attempts, finished_at)
+                   SELECT id, 'activate', 'succeeded', 1, clock_timestamp() FROM op
+                   ON CONFLICT (operation_id, name) DO UPDATE SET status = 'succeeded',
+                     attempts = operation_step.attempts + 1, finished_at = clock_timestamp())
+                 SELECT id FROM moved`,
           values,
         });
         if (rowCount === 1) return;
@@ -276,20 +276,20 @@ export function stepRepository(pool: Pool) {
       whileHolding(pool, fence.operationId, async (client) => {
         const { rows } = await client.query<Closed>(
           `WITH left_over AS (
-           SELECT coalesce(jsonb_agg(jsonb_build_object('store', store, 'kind', kind, 'name', name,
-                    'reason', 'the undo could not remove it')), '[]') AS residue
-             FROM allocation WHERE tenant_id = $2 AND state <> 'released'),
-         op AS (
-           UPDATE operation SET status = $4, error = $5, residue = left_over.residue, finished_at = clock_timestamp()
-             FROM left_over WHERE id = $1 AND status = 'running' AND generation = $3
-           RETURNING id, status, operation.residue),
-         given_up AS (
-           UPDATE operation_step s SET status = 'failed', finished_at = clock_timestamp(), last_error = $5
-             FROM op WHERE s.operation_id = op.id AND s.status = 'running'),
-         moved AS (
-           UPDATE tenant SET state = 'failed', updated_at = clock_timestamp()
-             FROM op WHERE tenant.id = $2 AND generation = $3 AND state = 'provisioning')
-         SELECT status, residue FROM op`,
+             SELECT coalesce(jsonb_agg(jsonb_build_object('store', store, 'kind', kind, 'name', name,
+                      'reason', 'the undo could not remove it')), '[]') AS residue
+               FROM allocation WHERE tenant_id = $2 AND state <> 'released'),
+           op AS (
+             UPDATE operation SET status = $4, error = $5, residue = left_over.residue, finished_at = clock_timestamp()
+               FROM left_over WHERE id = $1 AND status = 'running' AND generation = $3
+             RETURNING id, status, operation.residue),
+           given_up AS (
+             UPDATE operation_step s SET status = 'failed', finished_at = clock_timestamp(), last_error = $5
+               FROM op WHERE s.operation_id = op.id AND s.status = 'running'),
+           moved AS (
+             UPDATE tenant SET state = 'failed', updated_at = clock_timestamp()
+               FROM op WHERE tenant.id = $2 AND generation = $3 AND state = 'provisioning')
+           SELECT status, residue FROM op`,
           [fence.operationId, fence.tenantId, fence.generation, end.status, JSON.stringify(end.error)],
         );
         if (rows[0] !== undefined) return rows[0];

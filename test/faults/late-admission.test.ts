@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { admissionRepository } from '../../catalogue/admission.js';
-import { batchRepository } from '../../catalogue/batches.js';
+import { batchAdmissionRepository } from '../../catalogue/batch-admission.js';
 import type { OperationId } from '../../domain/ids.js';
 import { redisMarkerKey } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
@@ -132,7 +132,7 @@ describe('an admission of a batch that comes late', () => {
     const operationId = await failedBatch();
     const { holds, pool } = watched();
     const hold = holds.at('after SELECT');
-    const late = batchRepository(pool).admit(operationId, 2, blueprint());
+    const late = batchAdmissionRepository(pool).admit(operationId, 2, blueprint());
     await hold.reached;
     await failBatch({ operationId, attempt: 2 });
     hold.release();
