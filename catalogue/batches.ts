@@ -102,7 +102,8 @@ export function batchRepository(pool: Pool) {
                kept AS (SELECT i.tenant_id FROM op JOIN batch_item i ON i.operation_id = op.id
                          WHERE i.tenant_id = ANY ($6::uuid[]) AND i.status = 'running'),
                ledger AS (UPDATE allocation a SET state = $5, updated_at = clock_timestamp()
-                           FROM kept WHERE a.tenant_id = kept.tenant_id AND a.store = ANY ($7)
+                           -- By the list too, for which there is an index whatever is expected of the other.
+                           FROM kept WHERE a.tenant_id = kept.tenant_id AND a.tenant_id = ANY ($6::uuid[]) AND a.store = ANY ($7)
                             AND a.state IN ('intended', 'created')),
                -- What one attempt cannot make and another one has made is there: of an attempt that was given up, its failure is
                -- nobody's. A verification says what it saw, whichever attempt it is.
