@@ -1,13 +1,13 @@
 /** MongoDB: the tenant's database with its collections, role and user. */
 import type { Residue } from '../domain/operation.js';
-import { dropTenantDatabase, ensureTenantDatabase, tenantAccess } from '../tenancy/mongo/tenant-database.js';
+import { ensureTenantDatabase, tenantAccess } from '../tenancy/mongo/tenant-database.js';
 import type { ActivityDependencies } from './dependencies.js';
+import { removal } from './removal.js';
 import { stepActivity, type StepContext, undoActivity } from './step.js';
 
 export function mongoActivities(deps: ActivityDependencies) {
   const { layouts } = deps;
-  const drop = ({ fence, connections }: StepContext) =>
-    dropTenantDatabase(connections.mongo, { tenantId: fence.tenantId, layouts });
+  const drop = ({ fence, connections }: StepContext) => removal(deps).mongo(connections, fence);
   return {
     provisionMongo: stepActivity(deps, {
       name: 'mongo',

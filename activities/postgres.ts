@@ -1,11 +1,11 @@
 /** PostgreSQL: the tenant's gate over tables that are the cell's. */
-import { eraseRows, readGates, setGates } from '../tenancy/postgres/gate.js';
+import { readGates, setGates } from '../tenancy/postgres/gate.js';
 import type { ActivityDependencies } from './dependencies.js';
+import { removal } from './removal.js';
 import { stepActivity, type StepContext, undoActivity } from './step.js';
 
 export function postgresActivities(deps: ActivityDependencies) {
-  const erase = ({ fence, connections }: StepContext) =>
-    eraseRows(connections.postgres, deps.manifest, fence);
+  const erase = ({ fence, connections }: StepContext) => removal(deps).postgres(connections, fence);
   return {
     provisionPostgres: stepActivity(deps, {
       name: 'postgres',

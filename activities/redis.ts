@@ -1,12 +1,13 @@
 /** Redis: the marker that claims the tenant's namespace, and its ACL user. */
 import { TenantryError } from '../domain/errors.js';
 import type { Residue } from '../domain/operation.js';
-import { dropNamespace, ensureNamespaces, namespacePresent } from '../tenancy/redis/namespace.js';
+import { ensureNamespaces, namespacePresent } from '../tenancy/redis/namespace.js';
 import type { ActivityDependencies } from './dependencies.js';
+import { removal } from './removal.js';
 import { stepActivity, type StepContext, undoActivity } from './step.js';
 
 export function redisActivities(deps: ActivityDependencies) {
-  const drop = ({ fence, connections }: StepContext) => dropNamespace(connections.redis, fence.tenantId);
+  const drop = ({ fence, connections }: StepContext) => removal(deps).redis(connections, fence);
   return {
     provisionRedis: stepActivity(deps, {
       name: 'redis',

@@ -12,6 +12,7 @@ import type { CreateTenantBody } from '../domain/requests.js';
 import { placeInCell } from './cells.js';
 import { holdOperation } from './lock.js';
 import { transaction } from './pool.js';
+import { RESIDUE } from './residue.js';
 import { afterUndoing } from './undo-lock.js';
 
 export interface PlannedAllocation {
@@ -130,11 +131,9 @@ export async function removeTenants(
 async function withdrawRetry(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
   await useUp(client, operationId, attempt);
   await client.query(
-    `WITH op AS (UPDATE operation o SET status = 'cancelled', finished_at = clock_timestamp(), residue = coalesce((
-                     SELECT jsonb_agg(jsonb_build_object('store', store, 'kind', kind, 'name', name,
-                              'reason', 'the undo could not remove it'))
-                       FROM allocation a WHERE a.tenant_id = o.tenant_id AND a.generation < o.generation
-                        AND a.state <> 'released'), '[]')
+    `WITH op AS (UPDATE operation o SET status = 'cancelled', finished_at = clock_timestamp(), residue = (
+                     SELECT ${RESIDUE} FROM allocation a
+                      WHERE a.tenant_id = o.tenant_id AND a.generation < o.generation AND a.state <> 'released')
                   WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING tenant_id, generation),
      ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp() FROM op
                  WHERE a.tenant_id = op.tenant_id AND a.generation = op.generation AND a.state = 'intended')

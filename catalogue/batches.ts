@@ -9,6 +9,7 @@ import type { CellName, OperationId, TenantId } from '../domain/ids.js';
 import type { AllocationState, OperationStatus, StoreName } from '../domain/operation.js';
 import type { SealedCredential } from './admission.js';
 import { whileHolding } from './lock.js';
+import { RESIDUE } from './residue.js';
 import { whileUndoing } from './undo-lock.js';
 
 /** A tenant of a chunk, with what its activities need. */
@@ -278,8 +279,7 @@ export function batchRepository(pool: Pool) {
             : new TenantryError('BATCH_INCOMPLETE', { failed: failed + cancelled, total });
         await client.query(
           `WITH left_over AS (
-             SELECT coalesce(jsonb_agg(jsonb_build_object('store', a.store, 'kind', a.kind, 'name', a.name,
-                      'reason', 'the undo could not remove it')), '[]') AS residue
+             SELECT ${RESIDUE} AS residue
                FROM batch_item i JOIN allocation a ON a.tenant_id = i.tenant_id
               WHERE i.operation_id = $1 AND i.status IN ('failed', 'cancelled') AND a.state <> 'released'),
            op AS (

@@ -15,6 +15,7 @@ import type {
   StoreName,
 } from '../domain/operation.js';
 import { holdOperation, whileHolding } from './lock.js';
+import { RESIDUE } from './residue.js';
 import { whileUndoing } from './undo-lock.js';
 
 export interface BegunStep {
@@ -276,9 +277,7 @@ export function stepRepository(pool: Pool) {
       whileHolding(pool, fence.operationId, async (client) => {
         const { rows } = await client.query<Closed>(
           `WITH left_over AS (
-             SELECT coalesce(jsonb_agg(jsonb_build_object('store', store, 'kind', kind, 'name', name,
-                      'reason', 'the undo could not remove it')), '[]') AS residue
-               FROM allocation WHERE tenant_id = $2 AND state <> 'released'),
+             SELECT ${RESIDUE} AS residue FROM allocation a WHERE a.tenant_id = $2 AND a.state <> 'released'),
            op AS (
              UPDATE operation SET status = $4, error = $5, residue = left_over.residue, finished_at = clock_timestamp()
                FROM left_over WHERE id = $1 AND status = 'running' AND generation = $3

@@ -1,16 +1,14 @@
 /** The catalogue's side of a batch, and the undoing of what failed in it. */
 import { Context } from '@temporalio/activity';
+import type { DoomedTenant } from '../../catalogue/batches.js';
 import { catalogueError } from '../../catalogue/pool.js';
 import type { BatchActivities } from '../../domain/contracts.js';
 import { TenantryError } from '../../domain/errors.js';
-import type { CellName, TenantId } from '../../domain/ids.js';
 import { inStore } from '../../tenancy/store-error.js';
-import { dropTenantDatabase } from '../../tenancy/mongo/tenant-database.js';
-import { eraseRows } from '../../tenancy/postgres/gate.js';
-import { dropNamespace } from '../../tenancy/redis/namespace.js';
 import type { ActivityDependencies } from '../dependencies.js';
 import { eachLimited } from '../each-limited.js';
 import { toApplicationFailure } from '../failure.js';
+import { removal } from '../removal.js';
 
 const UNDONE_AT_ONCE = 4;
 
@@ -58,18 +56,16 @@ export function batchLifecycleActivities(
   };
 }
 
-/** Newest first, as for a single tenant. What is foreign in a store stays there and is none of ours. */
-async function undoTenant(
-  deps: ActivityDependencies,
-  { tenantId, cell, generation }: { tenantId: TenantId; cell: CellName; generation: number },
-): Promise<void> {
-  const { redis, mongo, postgres } = await deps.cells.get(cell);
-  await inStore('redis', dropNamespace(redis, tenantId));
-  const { left } = await inStore('mongo', dropTenantDatabase(mongo, { tenantId, layouts: deps.layouts }));
+/** Newest first, as for a single tenant. */
+async function undoTenant(deps: ActivityDependencies, tenant: DoomedTenant): Promise<void> {
+  const removed = removal(deps);
+  const connections = await deps.cells.get(tenant.cell);
+  await inStore('redis', removed.redis(connections, tenant));
+  const { left } = await inStore('mongo', removed.mongo(connections, tenant));
   if (left.length > 0)
     throw new TenantryError('VERIFICATION_FAILED', {
       store: 'MongoDB',
       detail: 'collections are left after the drop',
     });
-  await inStore('postgres', eraseRows(postgres, deps.manifest, { tenantId, generation }));
+  await inStore('postgres', removed.postgres(connections, tenant));
 }

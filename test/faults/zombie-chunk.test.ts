@@ -1,7 +1,6 @@
 /** As `zombie`, for the steps of a batch: an attempt at a chunk goes on after everybody has given it up. */
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { MongoNetworkError, MongoServerError } from 'mongodb';
-import { createActivities } from '../../activities/index.js';
 import type { Activities, BatchFence } from '../../domain/contracts.js';
 import type { OperationId, TenantId } from '../../domain/ids.js';
 import { mongoDatabaseName } from '../../domain/names.js';
@@ -9,8 +8,9 @@ import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
 import { expectNothingLeft } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
-import { atPoints, steppingIn } from '../support/points.js';
+import { steppingIn } from '../support/points.js';
 import { createWorld, type World } from '../support/world.js';
+import { type Cut, stuckAt, type Zombie } from './support/zombie.js';
 
 type Chunk = 'batchPostgres' | 'batchMongo' | 'batchRedis' | 'batchUndo';
 
@@ -91,7 +91,7 @@ describe('a step of a chunk that goes on after it was given up', () => {
 
   it('takes back half an effect when the other half fails', async () => {
     const { fence, tenants } = await askAndAdmit();
-    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before createUser');
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, { at: 'before createUser' });
     await undo(fence);
     zombie.release();
     expect(await zombie.result).toMatchObject({ type: 'STORE_UNAVAILABLE' });
@@ -101,7 +101,7 @@ describe('a step of a chunk that goes on after it was given up', () => {
 
   it('says nothing any more of a step that another attempt has done', async () => {
     const { fence, tenants } = await askAndAdmit();
-    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before createUser');
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, { at: 'before createUser' });
     await make(fence);
     zombie.release();
     expect(await zombie.result).toMatchObject({ type: 'STORE_UNAVAILABLE' });
@@ -112,7 +112,10 @@ describe('a step of a chunk that goes on after it was given up', () => {
   it('fails no tenant for which another attempt has done the step', async () => {
     const { fence, tenants } = await askAndAdmit();
     const refused = new MongoServerError({ message: 'not authorized', code: 13 });
-    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before createUser', refused);
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, {
+      at: 'before createUser',
+      by: refused,
+    });
     await make(fence);
     zombie.release();
     await zombie.result;
@@ -139,7 +142,7 @@ describe('a step of a chunk that goes on after it was given up', () => {
 
   it('an undo under way does not call gone what it could not take back', async () => {
     const { fence, tenants } = await askAndAdmit();
-    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before dropRole');
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, { at: 'before dropRole' });
     await world.activities.batchFail({ ...fence, status: 'failed', error: AWAY });
     // It has seen that nothing is there, and has not yet said so.
     const undoing = await stuck('batchUndo', 'before undone', fence);
@@ -153,7 +156,7 @@ describe('a step of a chunk that goes on after it was given up', () => {
 
   it('writes into the ledger what it could not take back', async () => {
     const { fence, tenants } = await askAndAdmit();
-    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, 'before dropRole');
+    const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, { at: 'before dropRole' });
     await undo(fence);
     zombie.release();
     await zombie.result;
@@ -235,27 +238,9 @@ async function undo(fence: BatchFence): Promise<void> {
   await chunk(world.activities, 'batchUndo', fence);
 }
 
-/**
- * The step, standing at the point.
- * @param cut the point at which MongoDB fails, when it has gone on: its connection is cut, unless another error is given
- */
-async function stuck(
-  step: Chunk,
-  point: string,
-  fence: BatchFence,
-  cut?: string,
-  error: Error = new MongoNetworkError('connection 7 to the server closed'),
-) {
-  const holds = createHolds();
-  const hold = holds.at(point);
-  const dependencies = atPoints(world.dependencies, async (reached, workflowId) => {
-    await holds.reach(reached, workflowId);
-    if (reached === cut) throw error;
-  });
-  const result = chunk(createActivities(dependencies), step, fence).catch((error: unknown) => error);
-  await hold.reached;
-  return { result, release: () => hold.release() };
-}
+/** The step, standing at the point. */
+const stuck = (step: Chunk, point: string, fence: BatchFence, cut?: Cut): Promise<Zombie> =>
+  stuckAt(world, point, (activities) => chunk(activities, step, fence), cut);
 
 async function expectActive(fence: BatchFence, tenants: readonly TenantId[]): Promise<void> {
   expect(await world.activities.closeBatch(fence)).toEqual({ status: 'succeeded', failed: 0 });

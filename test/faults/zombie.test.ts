@@ -3,9 +3,7 @@
  * it makes then is unknown to everybody but itself, so it must take it back; and what by then is somebody else's it must
  * leave alone.
  */
-import { MongoNetworkError } from 'mongodb';
 import pg from 'pg';
-import { createActivities } from '../../activities/index.js';
 import { withClient } from '../../catalogue/bootstrap.js';
 import type { Fence } from '../../domain/contracts.js';
 import { mongoDatabaseName, redisKey, redisMarkerKey } from '../../domain/names.js';
@@ -14,13 +12,14 @@ import { reconcileNamespaces, type Unsettled } from '../../tenancy/redis/reconci
 import { surveyTenant } from '../../tenancy/survey.js';
 import { expectAgreement } from '../support/agreement.js';
 import { expectActive, expectNothingLeft, expectUndone } from '../support/expect.js';
-import { createHolds, type Hold } from '../support/holds.js';
+import { createHolds } from '../support/holds.js';
 import { untilWaiting, whileLocked } from '../support/locks.js';
 import { atPoints } from '../support/points.js';
 import { startProvision } from '../support/provision.js';
 import { admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
+import { type Cut, holding, settled, stuckAt, type Zombie } from './support/zombie.js';
 
 const OVERTAKEN = { type: 'STALE_GENERATION', nonRetryable: true };
 
@@ -56,14 +55,11 @@ describe('a step that goes on after it was given up', () => {
     const { asked, fence } = await askAndAdmit(world);
     const zombie = await stuck(world, step, point, fence);
     // The undo has seen that nothing is there, and has not yet said so.
-    const undoing = holding(world);
-    const undoStep = step.replace('provision', 'undo') as 'undoMongo';
-    const hold = undoing.holds.at(`after undo undo-${step.replace('provision', '').toLowerCase()}`);
-    const undone = undoing.activities[undoStep](fence);
-    await hold.reached;
+    const store = step.replace('provision', '');
+    const undoing = await stuck(world, `undo${store}`, `after undo undo-${store.toLowerCase()}`, fence);
     await expectOvertaken(zombie);
-    hold.release();
-    await undone;
+    undoing.release();
+    expect(await undoing.result).toMatchObject({ residue: [] });
     await undo(world, fence);
     expect(await close(world, fence)).toMatchObject({ residue: [] });
     await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
@@ -105,15 +101,12 @@ describe('a step that goes on after it was given up', () => {
 
   it('says nothing any more of a step that another attempt has done', async () => {
     const { asked, fence } = await askAndAdmit(world);
-    const held = holding(world, (point) => {
-      if (point === 'before createUser') throw new MongoNetworkError('connection 7 to the server closed');
+    const zombie = await stuck(world, 'provisionMongo', 'after begin mongo', fence, {
+      at: 'before createUser',
     });
-    const hold = held.holds.at('after begin mongo');
-    const zombie = settled(held.activities.provisionMongo(fence));
-    await hold.reached;
     await make(world, fence);
-    hold.release();
-    expect(await zombie).toMatchObject({ type: 'STORE_UNAVAILABLE' });
+    zombie.release();
+    expect(await zombie.result).toMatchObject({ type: 'STORE_UNAVAILABLE' });
     await proveAndActivate(world, fence);
     await expectActive(world, asked);
   });
@@ -127,7 +120,7 @@ describe('a step that goes on after it was given up', () => {
     const zombie = await stuck(world, step, point, fence);
     await make(world, fence);
     await world.activities.verifyTenant(fence);
-    zombie.hold.release();
+    zombie.release();
     expect(await zombie.result).toEqual({ residue: [] });
     await world.activities.activateTenant(fence);
     await expectActive(world, asked);
@@ -146,31 +139,25 @@ describe('a step that goes on after it was given up', () => {
 
   it('takes back half an effect when the other half fails', async () => {
     const { asked, fence } = await askAndAdmit(world);
-    const held = holding(world, (point) => {
-      if (point === 'before createUser') throw new MongoNetworkError('connection 7 to the server closed');
+    const zombie = await stuck(world, 'provisionMongo', 'after begin mongo', fence, {
+      at: 'before createUser',
     });
-    const hold = held.holds.at('after begin mongo');
-    const zombie = settled(held.activities.provisionMongo(fence));
-    await hold.reached;
     await undo(world, fence);
     await close(world, fence);
-    hold.release();
-    expect(await zombie).toMatchObject({ type: 'STORE_UNAVAILABLE' });
+    zombie.release();
+    expect(await zombie.result).toMatchObject({ type: 'STORE_UNAVAILABLE' });
     await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
   });
 
   it('writes into the ledger what it could not take back, and a retry takes it over', async () => {
     const { asked, fence } = await askAndAdmit(world);
-    const held = holding(world, (point) => {
-      if (point === 'before dropRole') throw new MongoNetworkError('connection 7 to the server closed');
+    const zombie = await stuck(world, 'provisionMongo', 'after begin mongo', fence, {
+      at: 'before dropRole',
     });
-    const hold = held.holds.at('after begin mongo');
-    const zombie = settled(held.activities.provisionMongo(fence));
-    await hold.reached;
     await undo(world, fence);
     await close(world, fence);
-    hold.release();
-    expect(await zombie).toMatchObject(OVERTAKEN);
+    zombie.release();
+    expect(await zombie.result).toMatchObject(OVERTAKEN);
     const found = await expectAgreement(world, asked.tenantId);
     expect(new Set(found.map(({ store }) => store))).toEqual(new Set(['mongo']));
     const retried = await admit(world, asked, 2);
@@ -181,16 +168,13 @@ describe('a step that goes on after it was given up', () => {
 
   it('writes that too while an undo, which looked before it, is about to say that nothing is there', async () => {
     const { asked, fence } = await askAndAdmit(world);
-    const held = holding(world, (point) => {
-      if (point === 'before dropRole') throw new MongoNetworkError('connection 7 to the server closed');
+    const zombie = await stuck(world, 'provisionMongo', 'after begin mongo', fence, {
+      at: 'before dropRole',
     });
-    const hold = held.holds.at('after begin mongo');
-    const zombie = settled(held.activities.provisionMongo(fence));
-    await hold.reached;
     const undoing = await stuck(world, 'undoMongo', 'after undo undo-mongo', fence);
-    hold.release();
-    expect(await zombie).toMatchObject(OVERTAKEN);
-    undoing.hold.release();
+    zombie.release();
+    expect(await zombie.result).toMatchObject(OVERTAKEN);
+    undoing.release();
     await undoing.result;
     await expectAgreement(world, asked.tenantId);
     expect((await close(world, fence)).residue).not.toEqual([]);
@@ -226,7 +210,7 @@ describe('a step that goes on after it was given up', () => {
       1,
       () => close(world, fence),
       () => {
-        zombie.hold.release();
+        zombie.release();
         return Promise.race([zombie.result, waitingNow(2)]);
       },
     );
@@ -253,7 +237,7 @@ describe('a step that goes on after it was given up', () => {
     const zombie = await stuck(world, 'verifyTenant', 'after begin verify', fence);
     await undo(world, fence);
     await close(world, fence);
-    zombie.hold.release();
+    zombie.release();
     // The users that it would probe with are gone.
     expect(await zombie.result).toMatchObject({ type: expect.any(String) as string });
     await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
@@ -311,7 +295,7 @@ describe('a step that goes on after it was given up', () => {
       expect((await close(world, fence)).residue).not.toEqual([]);
       const retry = admit(world, asked, 2);
       await untilOneWaitsForALock(world);
-      zombie.hold.release();
+      zombie.release();
       expect(await zombie.result).toEqual({ residue: [] });
       const retried = await retry;
       expect(await expectAgreement(world, asked.tenantId)).toEqual([]);
@@ -348,7 +332,7 @@ describe('a step that goes on after it was given up', () => {
     const { residue } = await close(world, fence);
     expect(new Set(residue.map(({ store }) => store))).toEqual(new Set(['mongo']));
     expect(await world.catalogue.operations.find(asked.operationId)).toMatchObject({ residue });
-    zombie.hold.release();
+    zombie.release();
     await zombie.result;
     await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
   });
@@ -513,38 +497,17 @@ async function surveyRedis(world: World, tenantId: Fence['tenantId']): Promise<s
 
 const UNDOS = ['undoPostgres', 'undoMongo', 'undoRedis'] as const;
 
-interface Zombie {
-  readonly hold: Hold;
-  readonly result: Promise<unknown>;
-}
-
 type Step = 'provisionPostgres' | 'provisionMongo' | 'provisionRedis' | 'verifyTenant' | `undo${string}`;
 
 /** The step, standing at the point. */
-async function stuck(world: World, step: Step, point: string, fence: Fence): Promise<Zombie> {
-  const { activities, holds } = holding(world);
-  const hold = holds.at(point);
-  const result = settled(activities[step as 'provisionMongo'](fence));
-  await hold.reached;
-  return { hold, result };
-}
+const stuck = (world: World, step: Step, point: string, fence: Fence, cut?: Cut): Promise<Zombie> =>
+  stuckAt(world, point, (activities) => activities[step as 'provisionMongo'](fence), cut);
 
-function holding(world: World, also: (point: string) => void = () => undefined) {
-  const holds = createHolds();
-  const dependencies = atPoints(world.dependencies, async (point, workflowId) => {
-    await holds.reach(point, workflowId);
-    also(point);
-  });
-  return { holds, activities: createActivities(dependencies) };
-}
-
-async function expectOvertaken({ hold, result }: Zombie): Promise<void> {
-  hold.release();
+async function expectOvertaken({ release, result }: Zombie): Promise<void> {
+  release();
   // Whatever it stumbles over, Temporal is not to try it again.
   expect(await result).toMatchObject({ nonRetryable: true });
 }
-
-const settled = (work: Promise<unknown>): Promise<unknown> => work.catch((error: unknown) => error);
 
 /** Locks are the superuser's to see. */
 async function untilOneWaitsForALock(world: World): Promise<void> {
