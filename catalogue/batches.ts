@@ -37,7 +37,7 @@ const RUNNING = `SELECT i.ordinal, i.tenant_id, t.generation, t.cell
  WHERE i.operation_id = $1 AND o.generation = $2 AND o.status = 'running' AND i.ordinal = ANY ($3::int[])
    AND i.status = 'running'`;
 
-export function batchRepository(pool: Pool) {
+export function batchRepository(pool: Pool, undoing: Pool) {
   return {
     /**
      * Which attempt at the step this is, and the tenants of a chunk that are still on their way. None when the operation was
@@ -151,7 +151,7 @@ export function batchRepository(pool: Pool) {
       stores: readonly StoreName[],
       work: (tenants: readonly T[]) => Promise<PromiseSettledResult<unknown>[]>,
     ): Promise<readonly unknown[]> {
-      return whileUndoing(pool, fence.operationId, async (client) => {
+      return whileUndoing(undoing, fence.operationId, async (client) => {
         const { rows } = await client.query<{ id: TenantId }>(
           `SELECT t.id FROM batch_item i JOIN tenant t ON t.id = i.tenant_id
             WHERE i.operation_id = $1 AND t.id = ANY ($2::uuid[]) AND i.status IN ('failed', 'cancelled')
@@ -207,7 +207,7 @@ export function batchRepository(pool: Pool) {
 
     /** Runs an undo; no retry is admitted meanwhile. */
     undo: (fence: BatchFence, work: () => Promise<void>): Promise<void> =>
-      whileUndoing(pool, fence.operationId, work),
+      whileUndoing(undoing, fence.operationId, work),
 
     /** Those of a chunk that failed and whose tenant is not closed yet. */
     async toUndo(fence: BatchFence): Promise<DoomedTenant[]> {

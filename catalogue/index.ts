@@ -13,24 +13,31 @@ import { tenantRepository } from './tenants.js';
 
 export type Catalogue = ReturnType<typeof openCatalogue>;
 
-/** @param url the control database, as the catalogue role */
+/**
+ * @param url the control database, as the catalogue role
+ * @param max connections for statements, and as many again while undos are at work
+ */
 export function openCatalogue({ url, name, max = 10 }: { url: string; name: string; max?: number }) {
   const pool = createPool({ url, name, max });
+  // Held for as long as a store takes, which may be one that is away: what is quick does not wait behind that.
+  const undoing = createPool({ url, name: `${name}-undo`, max });
   return {
     pool,
     admission: admissionRepository(pool),
-    batches: { ...batchAdmissionRepository(pool), ...batchRepository(pool) },
+    batches: { ...batchAdmissionRepository(pool), ...batchRepository(pool, undoing) },
     canaries: canaryRepository(pool),
     cells: cellRepository(pool),
     isolationProbes: isolationProbeRepository(pool),
     operations: operationRepository(pool),
     requests: requestRepository(pool),
-    steps: stepRepository(pool),
-    tenants: tenantRepository(pool),
+    steps: stepRepository(pool, undoing),
+    tenants: tenantRepository(pool, undoing),
     /** @throws when the catalogue cannot be reached or was not migrated. */
     async ping(): Promise<void> {
       await pool.query('SELECT FROM cell LIMIT 1');
     },
-    close: (): Promise<void> => pool.end(),
+    async close(): Promise<void> {
+      await Promise.all([pool.end(), undoing.end()]);
+    },
   };
 }

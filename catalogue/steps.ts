@@ -57,7 +57,7 @@ const namesOf = (residue: readonly Residue[]): string[] =>
   residue.map(({ store, kind, name }) => `${store}/${kind}/${name}`);
 const isUndo = (step: StepName): boolean => step.startsWith('undo-');
 
-export function stepRepository(pool: Pool) {
+export function stepRepository(pool: Pool, undoing: Pool) {
   const fenced = async <Row extends object>(
     name: string,
     sql: string,
@@ -158,7 +158,7 @@ export function stepRepository(pool: Pool) {
       work: () => Promise<T>,
     ): Promise<T> {
       const values = [fence.operationId, fence.tenantId, fence.generation];
-      return whileUndoing(pool, fence.operationId, async (client) => {
+      return whileUndoing(undoing, fence.operationId, async (client) => {
         const { rows } = await client.query<{ since: string }>(
           `SELECT clock_timestamp()::text AS since FROM (${FENCED}) running`,
           values,
@@ -206,7 +206,7 @@ export function stepRepository(pool: Pool) {
       stores: readonly StoreName[],
       work: () => Promise<unknown>,
     ): Promise<boolean> {
-      const outcome = await whileUndoing(pool, fence.operationId, async (client): Promise<TakenBack> => {
+      const outcome = await whileUndoing(undoing, fence.operationId, async (client): Promise<TakenBack> => {
         const { rowCount } = await client.query(
           `SELECT FROM operation o JOIN tenant t ON t.id = o.tenant_id
             WHERE o.id = $1 AND t.id = $2 AND (o.undoing OR t.state = 'failed')`,

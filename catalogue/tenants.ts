@@ -52,7 +52,7 @@ const HAS_REDIS_USER = `EXISTS (SELECT FROM allocation a
 const POSITION = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-export function tenantRepository(pool: Pool) {
+export function tenantRepository(pool: Pool, undoing: Pool) {
   return {
     async find(id: TenantId): Promise<TenantRecord | undefined> {
       const { rows } = await pool.query<TenantRecord>(`SELECT ${COLUMNS} FROM tenant WHERE id = $1`, [id]);
@@ -130,7 +130,7 @@ export function tenantRepository(pool: Pool) {
         [tenant],
       );
       await whileUndoingAll(
-        pool,
+        undoing,
         rows.map(({ id }) => id),
         async (client) => {
           const { rowCount } = await client.query(

@@ -49,6 +49,7 @@ export async function main(hooks: WorkerHooks = {}): Promise<void> {
     'TENANTRY_WORKER_HEALTH_PORT',
     'TENANTRY_WORKER_SHUTDOWN_MS',
     'TENANTRY_WORKER_ACTIVITIES',
+    'TENANTRY_WORKER_CONNECTIONS',
     'TENANTRY_ISOLATION_PROBE_MS',
     'TENANTRY_ISOLATION_PROBE_SAMPLE',
     'TENANTRY_MANIFEST',
@@ -57,11 +58,11 @@ export async function main(hooks: WorkerHooks = {}): Promise<void> {
   const log = createLogger({ level: config.TENANTRY_LOG_LEVEL, name: 'tenantry-worker' });
   log.info({ config: redacted(config) }, 'starting');
   const manifest = await loadManifest(config.TENANTRY_MANIFEST);
-  const slots = config.TENANTRY_WORKER_ACTIVITIES;
+  const connections = config.TENANTRY_WORKER_CONNECTIONS;
   const catalogue = openCatalogue({
     url: config.TENANTRY_CATALOGUE_URL,
     name: 'tenantry-worker',
-    max: slots,
+    max: connections,
   });
   const composition = compose({
     catalogue,
@@ -69,7 +70,7 @@ export async function main(hooks: WorkerHooks = {}): Promise<void> {
     rootKey: Buffer.from(config.TENANTRY_ROOT_KEY, 'base64'),
     contextKeyIds: config.TENANTRY_CONTEXT_KEY_IDS,
     resolveSecret,
-    poolSize: slots,
+    poolSize: connections,
     log,
   });
 
@@ -99,7 +100,7 @@ export async function main(hooks: WorkerHooks = {}): Promise<void> {
     namespace,
     taskQueue,
     activities: createActivities(hooks.around?.(composition.dependencies) ?? composition.dependencies),
-    activitySlots: slots,
+    activitySlots: config.TENANTRY_WORKER_ACTIVITIES,
     shutdownGrace: config.TENANTRY_WORKER_SHUTDOWN_MS,
     ...hooks.options,
     interceptors: {

@@ -12,7 +12,7 @@ async function main(address: string, taskQueue: string): Promise<void> {
     taskQueue,
     workflowBundle,
     activities: noopActivities,
-    ...workerTuning(32),
+    ...workerTuning(100),
   });
   const running = worker.run();
   process.send?.('ready');
