@@ -25,7 +25,7 @@ import {
   type ProvisionTenantInput,
 } from '../domain/contracts.js';
 import { TenantryError } from '../domain/errors.js';
-import type { OperationId, TenantId } from '../domain/ids.js';
+import type { CellName, OperationId, TenantId } from '../domain/ids.js';
 import type { OperationKind } from '../domain/operation.js';
 import { until, within } from './bounded.js';
 import type { ApiDeps } from './deps.js';
@@ -38,6 +38,8 @@ export interface Start {
   readonly workflowId: string;
   readonly operationId: OperationId;
   readonly tenantId: TenantId | undefined;
+  /** The workflow mends it where admission has it otherwise. That costs, so most runs are to begin with what is right. */
+  readonly foreseen: { readonly cell?: CellName | undefined; readonly plan?: string | undefined };
   readonly attempt: number;
   readonly input: ProvisionTenantInput | ProvisionBatchInput;
   /** One line for the list of runs, and some for the page of one. */
@@ -47,6 +49,8 @@ export interface Start {
 
 const TENANT_ID = defineSearchAttributeKey('TenantId', 'KEYWORD');
 const OPERATION_KIND = defineSearchAttributeKey('OperationKind', 'KEYWORD');
+const CELL = defineSearchAttributeKey('Cell', 'KEYWORD');
+const PLAN = defineSearchAttributeKey('Plan', 'KEYWORD');
 
 /** Milliseconds for withdrawing what was not admitted in time. */
 const WITHDRAWAL = 2_000;
@@ -101,7 +105,9 @@ async function updateWithStart({ temporal, config }: ApiDeps, start: Start): Pro
     memo: { operationId, attempt },
     typedSearchAttributes: new TypedSearchAttributes([
       { key: OPERATION_KIND, value: start.kind },
-      ...(start.tenantId === undefined ? [] : [{ key: TENANT_ID, value: start.tenantId }]),
+      ...known(TENANT_ID, start.tenantId),
+      ...known(CELL, start.foreseen.cell),
+      ...known(PLAN, start.foreseen.plan),
     ]),
   });
   await temporal.workflow.executeUpdateWithStart<Workflow, unknown, [AdmitArgs]>(ADMIT, {
@@ -110,6 +116,9 @@ async function updateWithStart({ temporal, config }: ApiDeps, start: Start): Pro
     startWorkflowOperation,
   });
 }
+
+const known = (key: typeof TENANT_ID, value: string | undefined) =>
+  value === undefined ? [] : [{ key, value }];
 
 /**
  * Takes the request back, or finds that it was admitted after all: the catalogue decides between the two. The run is

@@ -4,13 +4,20 @@ import type { OperationId, TenantId } from '../domain/ids.js';
 import { batchWorkflowId, lifecycleWorkflowId } from '../domain/workflow-ids.js';
 import type { Start } from './admit.js';
 
-export function provisionStart(tenantId: TenantId, operationId: OperationId, attempt: number): Start {
+/** @param foreseen where the tenant will be and on which plan, as far as it is known before it is admitted */
+export function provisionStart(
+  tenantId: TenantId,
+  operationId: OperationId,
+  attempt: number,
+  foreseen: Start['foreseen'] = {},
+): Start {
   return {
     kind: 'provision',
     workflowType: PROVISION_TENANT,
     workflowId: lifecycleWorkflowId(tenantId),
     operationId,
     tenantId,
+    foreseen,
     attempt,
     input: { tenantId, operationId, attempt },
     summary: `Provision a tenant${again(attempt)}`,
@@ -25,6 +32,7 @@ export function batchStart(operationId: OperationId, attempt: number): Start {
     workflowId: batchWorkflowId(operationId),
     operationId,
     tenantId: undefined,
+    foreseen: {},
     attempt,
     input: { operationId, attempt },
     summary: `Provision a batch of tenants${again(attempt)}`,

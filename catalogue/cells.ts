@@ -39,6 +39,12 @@ const COLUMNS = `name, postgres_owner AS "postgresOwner", postgres_control AS "p
 const TAKES_TENANTS = `prepared_at IS NOT NULL
   AND (mongo_enforcement = 'guard' OR jsonb_array_length(trial -> 'notRefused') = 0)`;
 
+/** The name of the cell with most room for so many more, or of the one that is wanted; SQL. */
+export const roomiest = (wanted: string, count: string): string =>
+  `SELECT name FROM cell WHERE (${wanted}::text IS NULL OR name = ${wanted}) AND ${TAKES_TENANTS}
+      AND tenants + ${count} <= capacity
+    ORDER BY capacity - tenants DESC LIMIT 1`;
+
 export function cellRepository(pool: Pool) {
   return {
     /** Makes or changes a cell's declaration; what lives in it is not touched. */
@@ -97,10 +103,7 @@ export async function placeInCell(
   const placed = await client.query<{ cell: CellName }>({
     name: 'cell-place',
     text: `UPDATE cell SET tenants = tenants + $2
-            WHERE name = (SELECT name FROM cell
-                           WHERE ($1::text IS NULL OR name = $1) AND ${TAKES_TENANTS}
-                             AND tenants + $2 <= capacity
-                           ORDER BY capacity - tenants DESC LIMIT 1)
+            WHERE name = (${roomiest('$1', '$2')})
               AND tenants + $2 <= capacity
         RETURNING name AS cell`,
     values: [wanted ?? null, count],

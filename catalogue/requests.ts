@@ -6,8 +6,15 @@ import { createHash } from 'node:crypto';
 import type { Pool } from 'pg';
 import { canonicalJson } from '../domain/canonical-json.js';
 import { TenantryError } from '../domain/errors.js';
-import { newOperationId, newTenantId, type OperationId, type TenantId } from '../domain/ids.js';
+import {
+  type CellName,
+  newOperationId,
+  newTenantId,
+  type OperationId,
+  type TenantId,
+} from '../domain/ids.js';
 import type { OperationKind } from '../domain/operation.js';
+import { roomiest } from './cells.js';
 import { transaction } from './pool.js';
 import type { Refusal } from '../domain/contracts.js';
 
@@ -21,12 +28,16 @@ export interface Intake {
    * a taken slug in either case.
    */
   readonly slug?: string | undefined;
+  /** The cell that is wanted for one tenant, if any. */
+  readonly cell?: string | undefined;
 }
 
 export interface IntakeResult {
   readonly operationId: OperationId;
   /** Undefined for a batch, whose tenants get their ids when they are admitted. */
   readonly tenantId: TenantId | undefined;
+  /** Of a new request for one tenant: the cell that admission will take, as things stand. */
+  readonly foreseen: CellName | undefined;
   /** The first answer, where this request was answered before. */
   readonly answered: { readonly admitted: true } | { readonly refused: Refusal } | undefined;
 }
@@ -42,20 +53,32 @@ interface RequestRow {
 export function requestRepository(pool: Pool) {
   return {
     /** @throws TenantryError SLUG_TAKEN; IDEMPOTENCY_KEY_REUSED when the key came with another body before. */
-    async intake({ kind, body, idempotencyKey, slug }: Intake): Promise<IntakeResult> {
+    async intake({ kind, body, idempotencyKey, slug, cell }: Intake): Promise<IntakeResult> {
       const operationId = newOperationId();
       const tenantId = kind === 'provision' ? newTenantId() : undefined;
       const bodyHash = sha256(canonicalJson({ kind, body }));
       const key = idempotencyKey === undefined ? null : sha256(idempotencyKey);
-      const inserted = await pool.query({
+      const inserted = await pool.query<{ foreseen: CellName | null }>({
         name: 'request-intake',
         text: `INSERT INTO request (operation_id, kind, tenant_id, body, idempotency_key, body_hash)
                SELECT $1::uuid, $2::text, $3::uuid, $4::jsonb, $5::bytea, $6::bytea
                 WHERE $5 IS NOT NULL OR NOT EXISTS (SELECT FROM tenant WHERE slug = $7::text)
-               ON CONFLICT (idempotency_key) DO NOTHING`,
-        values: [operationId, kind, tenantId ?? null, JSON.stringify(body), key, bodyHash, slug ?? null],
+               ON CONFLICT (idempotency_key) DO NOTHING
+               RETURNING CASE WHEN tenant_id IS NOT NULL THEN (${roomiest('$8', '1')}) END AS foreseen`,
+        values: [
+          operationId,
+          kind,
+          tenantId ?? null,
+          JSON.stringify(body),
+          key,
+          bodyHash,
+          slug ?? null,
+          cell ?? null,
+        ],
       });
-      if (inserted.rowCount === 1) return { operationId, tenantId, answered: undefined };
+      const [made] = inserted.rows;
+      if (made !== undefined)
+        return { operationId, tenantId, foreseen: made.foreseen ?? undefined, answered: undefined };
       if (key === null) throw new TenantryError('SLUG_TAKEN', {}, { field: 'slug' });
       return earlier(pool, key, bodyHash);
     },
@@ -91,7 +114,12 @@ async function earlier(pool: Pool, key: Buffer | null, bodyHash: Buffer): Promis
     : row.refusal
       ? { refused: row.refusal }
       : undefined;
-  return { operationId: row.operation_id, tenantId: row.tenant_id ?? undefined, answered };
+  return {
+    operationId: row.operation_id,
+    tenantId: row.tenant_id ?? undefined,
+    foreseen: undefined,
+    answered,
+  };
 }
 
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();

@@ -12,6 +12,7 @@ import {
   setCurrentDetails,
   setHandler,
   upsertSearchAttributes,
+  workflowInfo,
 } from '@temporalio/workflow';
 import {
   ADMIT,
@@ -60,10 +61,12 @@ export async function provisionTenant(input: ProvisionTenantInput): Promise<Oper
   }
 
   const { cell, plan, generation, operationId, tenantId } = answer.admitted;
-  upsertSearchAttributes([
-    { key: CELL, value: cell },
-    { key: PLAN, value: plan },
-  ]);
+  const begunWith = workflowInfo().typedSearchAttributes;
+  if (begunWith.get(CELL) !== cell || begunWith.get(PLAN) !== plan)
+    upsertSearchAttributes([
+      { key: CELL, value: cell },
+      { key: PLAN, value: plan },
+    ]);
   await provision({ operationId, tenantId, generation }, patience);
   await handlersFinished();
   return { status: 'succeeded' };

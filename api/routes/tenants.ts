@@ -76,11 +76,12 @@ export function tenantRoutes(deps: ApiDeps): Route[] {
     async handle(call) {
       const key = readKey(call);
       checkTenant(call.body, manifest, '');
+      const { slug, cell, plan } = call.body;
       return begin(deps, call, {
-        intake: { kind: 'provision', body: call.body, idempotencyKey: key, slug: call.body.slug },
-        start: ({ operationId, tenantId }) => {
+        intake: { kind: 'provision', body: call.body, idempotencyKey: key, slug, cell },
+        start: ({ operationId, tenantId, foreseen }) => {
           if (tenantId === undefined) throw new TypeError('a provisioning without a tenant id');
-          return provisionStart(tenantId, operationId, 1);
+          return provisionStart(tenantId, operationId, 1, { cell: foreseen, plan });
         },
       });
     },

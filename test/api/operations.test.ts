@@ -189,6 +189,8 @@ test('a run carries ids and nothing else that was asked', async () => {
   expect(description.searchAttributes).toMatchObject({
     TenantId: [reply.tenantId],
     OperationKind: ['provision'],
+    Cell: [world.cell],
+    Plan: [body.plan],
   });
   expect(await description.staticSummary()).toBe('Provision a tenant');
   const text = Buffer.from(JSON.stringify(history)).toString();

@@ -39,4 +39,18 @@ describe('provisioning a tenant', () => {
     expect(new Set(ledger.map((allocation) => allocation.state))).toEqual(new Set(['verified']));
     expect(await expectAgreement(world, asked.tenantId)).toHaveLength(ledger.length);
   });
+
+  it.each([
+    ['as foreseen', undefined, 0],
+    ['in another cell than was foreseen', 'elsewhere', 1],
+  ])('shows where the tenant is: %s', async (_, elsewhere, mended) => {
+    const foreseen = { cell: elsewhere ?? world.cell, plan: 'team' };
+    const { handle } = await startProvision(world, { ...(await world.ask()), foreseen });
+    await handle.result();
+    const { searchAttributes } = await handle.describe();
+    expect(searchAttributes).toMatchObject({ Cell: [world.cell], Plan: ['team'] });
+    const { events } = await handle.fetchHistory();
+    const changes = events?.filter((event) => event.upsertWorkflowSearchAttributesEventAttributes) ?? [];
+    expect(changes).toHaveLength(mended);
+  });
 });

@@ -24,6 +24,11 @@ type Scenario = (stage: Stage) => Promise<WorkflowHandle>;
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   succeeded: async ({ world }) => (await started(world, await ask(world))).handle,
 
+  'succeeded-where-foreseen': async ({ world }) => {
+    const foreseen = { cell: world.cell, plan: 'team' };
+    return (await startProvision(world, { ...(await ask(world)), foreseen })).handle;
+  },
+
   'failed-and-undone': async ({ world }) => (await failed(world)).handle,
 
   'retried-and-succeeded': async ({ world }) => {

@@ -1,6 +1,6 @@
 /** Starts a provisioning as the API does. */
 import { WithStartWorkflowOperation } from '@temporalio/client';
-import type { Duration } from '@temporalio/common';
+import { defineSearchAttributeKey, type Duration } from '@temporalio/common';
 import {
   ADMIT,
   type Admission,
@@ -11,6 +11,9 @@ import {
 import type { OperationId, TenantId } from '../../domain/ids.js';
 import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
 import type { World } from './world.js';
+
+const CELL = defineSearchAttributeKey('Cell', 'KEYWORD');
+const PLAN = defineSearchAttributeKey('Plan', 'KEYWORD');
 
 /** A test waits for a store that is away no longer than this. */
 export const SHORT: Patience = { step: 30_000, undo: 30_000, attempt: 10_000 };
@@ -23,6 +26,8 @@ export async function startProvision(
     attempt?: number;
     patience?: Patience;
     taskQueue?: string;
+    /** The cell and the plan that the run begins with, before it is admitted. */
+    foreseen?: { cell: string; plan: string };
     /** After which a worker that was killed in the middle of a workflow task is given up. */
     workflowTaskTimeout?: Duration;
   },
@@ -33,6 +38,14 @@ export async function startProvision(
     workflowId: lifecycleWorkflowId(tenantId),
     taskQueue,
     args: [input],
+    ...(asked.foreseen
+      ? {
+          typedSearchAttributes: [
+            { key: CELL, value: asked.foreseen.cell },
+            { key: PLAN, value: asked.foreseen.plan },
+          ],
+        }
+      : {}),
     ...(asked.workflowTaskTimeout ? { workflowTaskTimeout: asked.workflowTaskTimeout } : {}),
     workflowIdConflictPolicy: 'USE_EXISTING',
   });
