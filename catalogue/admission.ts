@@ -12,7 +12,7 @@ import type { CreateTenantBody } from '../domain/requests.js';
 import { placeInCell } from './cells.js';
 import { holdOperation } from './lock.js';
 import { transaction } from './pool.js';
-import { RESIDUE } from './residue.js';
+import { restateResidue } from './residue.js';
 import { afterUndoing } from './undo-lock.js';
 
 export interface PlannedAllocation {
@@ -131,16 +131,16 @@ export async function removeTenants(
 async function withdrawRetry(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
   await useUp(client, operationId, attempt);
   await client.query(
-    `WITH op AS (UPDATE operation o SET status = 'cancelled', finished_at = clock_timestamp(), residue = (
-                     SELECT ${RESIDUE} FROM allocation a
-                      WHERE a.tenant_id = o.tenant_id AND a.generation < o.generation AND a.state <> 'released')
+    `WITH op AS (UPDATE operation SET status = 'cancelled', finished_at = clock_timestamp()
                   WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING tenant_id, generation),
+     -- What an earlier attempt left is of an earlier generation.
      ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp() FROM op
                  WHERE a.tenant_id = op.tenant_id AND a.generation = op.generation AND a.state = 'intended')
      UPDATE tenant SET state = 'failed', updated_at = clock_timestamp() FROM op
       WHERE tenant.id = op.tenant_id AND state = 'provisioning'`,
     [operationId, attempt],
   );
+  await restateResidue(client, operationId);
 }
 
 /** The number of a retry that is withdrawn before it was admitted: it finds that it comes too late. */

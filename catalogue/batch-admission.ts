@@ -15,7 +15,7 @@ import {
 } from './admission.js';
 import { placeMany } from './cells.js';
 import { transaction } from './pool.js';
-import { RESIDUE } from './residue.js';
+import { restateResidue } from './residue.js';
 import { afterUndoing } from './undo-lock.js';
 
 export type BatchAdmissionResult = { readonly admitted: BatchAdmission } | { readonly refused: Refusal };
@@ -280,14 +280,11 @@ async function withdrawFirst(client: PoolClient, operationId: OperationId): Prom
 async function withdrawRetry(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
   await useUp(client, operationId, attempt);
   await client.query(
-    `WITH op AS (UPDATE operation o SET status = 'cancelled', finished_at = clock_timestamp(), residue = (
-                     SELECT ${RESIDUE}
-                       FROM batch_item i JOIN tenant t ON t.id = i.tenant_id JOIN allocation a ON a.tenant_id = t.id
-                      WHERE i.operation_id = o.id AND i.status = 'running' AND a.generation < t.generation
-                        AND a.state <> 'released')
+    `WITH op AS (UPDATE operation SET status = 'cancelled', finished_at = clock_timestamp()
                   WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id),
      items AS (UPDATE batch_item i SET status = 'cancelled' FROM op
                 WHERE i.operation_id = op.id AND i.status = 'running' RETURNING i.tenant_id),
+     -- What an earlier attempt left is of an earlier generation.
      ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp()
                   FROM items JOIN tenant t ON t.id = items.tenant_id
                  WHERE a.tenant_id = t.id AND a.generation = t.generation AND a.state = 'intended')
@@ -295,4 +292,5 @@ async function withdrawRetry(client: PoolClient, operationId: OperationId, attem
       WHERE tenant.id = items.tenant_id AND state = 'provisioning'`,
     [operationId, attempt],
   );
+  await restateResidue(client, operationId);
 }

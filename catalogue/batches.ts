@@ -8,8 +8,8 @@ import { type RecordedError, TenantryError, toRecordedError } from '../domain/er
 import type { CellName, OperationId, TenantId } from '../domain/ids.js';
 import type { AllocationState, OperationStatus, StoreName } from '../domain/operation.js';
 import type { SealedCredential } from './admission.js';
-import { whileHolding } from './lock.js';
-import { RESIDUE } from './residue.js';
+import { holdOperation, whileHolding } from './lock.js';
+import { RESIDUE, restateResidue } from './residue.js';
 import { whileUndoing } from './undo-lock.js';
 
 /** A tenant of a chunk, with what its activities need. */
@@ -162,12 +162,14 @@ export function batchRepository(pool: Pool, undoing: Pool) {
         if (overtaken.length === 0) return [];
         const results = await work(overtaken);
         const left = overtaken.filter((_, i) => results[i]?.status === 'rejected');
+        await holdOperation(client, fence.operationId);
         await client.query(
           // Also of what an undo is about to call released: it has looked too early.
           `UPDATE allocation SET state = 'intended', updated_at = clock_timestamp()
             WHERE tenant_id = ANY ($1::uuid[]) AND store = ANY ($2) AND state IN ('intended', 'released')`,
           [left.map(({ tenantId }) => tenantId), stores],
         );
+        await restateResidue(client, fence.operationId);
         return results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
       });
     },
@@ -247,16 +249,7 @@ export function batchRepository(pool: Pool, undoing: Pool) {
             released,
           ],
         );
-        if (!released) return;
-        await client.query(
-          `UPDATE operation SET residue = coalesce((
-              SELECT jsonb_agg(item) FROM jsonb_array_elements(residue) item
-               WHERE EXISTS (SELECT FROM batch_item i JOIN allocation a ON a.tenant_id = i.tenant_id
-                              WHERE i.operation_id = $1 AND a.state <> 'released' AND a.store = item ->> 'store'
-                                AND a.kind = item ->> 'kind' AND a.name = item ->> 'name')), '[]')
-            WHERE id = $1 AND status <> 'running'`,
-          [fence.operationId],
-        );
+        await restateResidue(client, fence.operationId);
       }),
 
     /** Ends the operation: succeeded when every admitted tenant is active. Run again, it says the same. */

@@ -15,7 +15,7 @@ import type {
   StoreName,
 } from '../domain/operation.js';
 import { holdOperation, whileHolding } from './lock.js';
-import { RESIDUE } from './residue.js';
+import { RESIDUE, restateResidue } from './residue.js';
 import { whileUndoing } from './undo-lock.js';
 
 export interface BegunStep {
@@ -184,14 +184,7 @@ export function stepRepository(pool: Pool, undoing: Pool) {
             rows[0].since,
           ],
         );
-        await client.query(
-          `UPDATE operation SET residue = coalesce((
-              SELECT jsonb_agg(item) FROM jsonb_array_elements(residue) item
-               WHERE EXISTS (SELECT FROM allocation WHERE tenant_id = $2 AND state <> 'released'
-                              AND store = item ->> 'store' AND kind = item ->> 'kind' AND name = item ->> 'name')), '[]')
-            WHERE id = $1 AND status <> 'running'`,
-          [fence.operationId, fence.tenantId],
-        );
+        await restateResidue(client, fence.operationId);
         return undone;
       });
     },
@@ -218,12 +211,14 @@ export function stepRepository(pool: Pool, undoing: Pool) {
           return { taken: true };
         } catch (failure) {
           // What may be there again must be in the ledger, for the next retry or purge to find; also what an undo is about
-          // to call released, as it has looked too early.
+          // to call released, as it has looked too early. And what a closing, which is waited for, said is left.
+          await holdOperation(client, fence.operationId);
           await client.query(
             `UPDATE allocation SET state = 'intended', updated_at = clock_timestamp()
               WHERE tenant_id = $1 AND store = ANY ($2) AND state IN ('intended', 'released')`,
             [fence.tenantId, stores],
           );
+          await restateResidue(client, fence.operationId);
           return { failure };
         }
       });

@@ -4,7 +4,7 @@ import { MongoNetworkError, MongoServerError } from 'mongodb';
 import type { Activities, BatchFence } from '../../domain/contracts.js';
 import type { OperationId, TenantId } from '../../domain/ids.js';
 import { mongoDatabaseName } from '../../domain/names.js';
-import { expectAgreement } from '../support/agreement.js';
+import { expectAgreement, expectResidue } from '../support/agreement.js';
 import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
 import { expectNothingLeft } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
@@ -154,17 +154,18 @@ describe('a step of a chunk that goes on after it was given up', () => {
     await world.activities.closeBatch(fence);
   });
 
-  it('writes into the ledger what it could not take back', async () => {
+  it('writes into the ledger what it could not take back, and into the operation that is over', async () => {
     const { fence, tenants } = await askAndAdmit();
     const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, { at: 'before dropRole' });
     await undo(fence);
+    await world.activities.closeBatch(fence);
     zombie.release();
     await zombie.result;
     for (const tenant of tenants) {
       const found = await expectAgreement(world, tenant);
       expect(new Set(found.map(({ store }) => store))).toEqual(new Set(['mongo']));
+      await expectResidue(world, fence.operationId, found);
     }
-    await world.activities.closeBatch(fence);
   });
 });
 

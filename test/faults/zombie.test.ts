@@ -10,7 +10,7 @@ import { mongoDatabaseName, redisKey, redisMarkerKey } from '../../domain/names.
 import { readGates } from '../../tenancy/postgres/gate.js';
 import { reconcileNamespaces, type Unsettled } from '../../tenancy/redis/reconcile.js';
 import { surveyTenant } from '../../tenancy/survey.js';
-import { expectAgreement } from '../support/agreement.js';
+import { expectAgreement, expectResidue } from '../support/agreement.js';
 import { expectActive, expectNothingLeft, expectUndone } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
 import { untilWaiting, whileLocked } from '../support/locks.js';
@@ -160,6 +160,7 @@ describe('a step that goes on after it was given up', () => {
     expect(await zombie.result).toMatchObject(OVERTAKEN);
     const found = await expectAgreement(world, asked.tenantId);
     expect(new Set(found.map(({ store }) => store))).toEqual(new Set(['mongo']));
+    await expectResidue(world, asked.operationId, found);
     const retried = await admit(world, asked, 2);
     await make(world, retried);
     await proveAndActivate(world, retried);
