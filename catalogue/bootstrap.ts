@@ -81,6 +81,7 @@ export async function secureDatabase(
         REVOKE EXECUTE ON FUNCTION ${[...SEEN_BY_ALL, ...PAST_A_STATEMENT].join(', ')} FROM PUBLIC;
         GRANT EXECUTE ON FUNCTION ${PAST_A_STATEMENT.join(', ')} TO ${ROLES.owner}, ${ROLES.catalogue};
         GRANT EXECUTE ON FUNCTION ${SEEN_BY_ALL.join(', ')} TO pg_read_all_stats;
+        GRANT EXECUTE ON FUNCTION ${TRANSACTIONS_UNDER_WAY.join(', ')} TO ${ROLES.catalogue};
         GRANT EXECUTE ON FUNCTION pg_catalog.pg_cancel_backend(integer),
           pg_catalog.pg_terminate_backend(integer, bigint) TO pg_signal_backend`);
     });
@@ -106,6 +107,9 @@ const SEEN_BY_ALL = [
   'pg_catalog.pg_prepared_statement()',
   'pg_catalog.pg_lock_status()',
 ];
+
+/** Of these, what an erasure waits by: it sees the transactions of others, and not their statements. */
+const TRANSACTIONS_UNDER_WAY = ['pg_catalog.pg_stat_get_activity(integer)', 'pg_catalog.pg_lock_status()'];
 
 /**
  * Other statements of the same role, what stays with the session (locks, and which numbers `random()` will give), and

@@ -9,6 +9,7 @@ import type { TenantId } from '../../domain/ids.js';
 import { type Manifest, tablesInOrder } from '../../domain/manifest.js';
 import type { GateMode } from '../../domain/tenant-state.js';
 import { ENTER } from './context-sql.js';
+import { afterOlderTransactions } from './older-transactions.js';
 import { qualified } from './product-schema.js';
 
 /** A tenant's row and the generation that sets it: an older one is refused. */
@@ -46,17 +47,23 @@ export async function readGates(
   return new Map(rows.map((row) => [row.tenant_id, row.mode]));
 }
 
+/** For how long an erasure waits for the product: shorter than an attempt at it, which is then made again. */
+const PATIENCE_MS = 20_000;
+
 /**
- * Removes a tenant's rows and then its gate. The purge role sees only the tenant of its context, and that only
- * while its gate stands at `purging`, so this can erase no other.
+ * Removes a tenant's rows, also those that the product was writing when its gate was closed, and then its gate. The purge role
+ * sees only the tenant of its context, and that only while its gate stands at `purging`, so this can erase no other.
+ * @throws TenantryError STALE_GENERATION; STORE_UNAVAILABLE while a transaction of the product's that is older is open
  */
 export async function eraseRows(
   pools: { readonly control: Pool; readonly purge: Pool },
   manifest: Manifest,
   row: GateRow,
+  patienceMs = PATIENCE_MS,
 ): Promise<{ rowsDeleted: number }> {
   // Never opened, or erased before: without a gate no row could ever be written.
   if (!(await closeForGood(pools.control, row))) return { rowsDeleted: 0 };
+  await afterOlderTransactions(pools.control, patienceMs);
   const rowsDeleted = await transaction(pools.purge, async (client) => {
     await client.query(ENTER, [row.tenantId, null, null]);
     let deleted = 0;
