@@ -142,16 +142,30 @@ export function batchRepository(pool: Pool, undoing: Pool) {
 
     /**
      * Has `work` take back what an overtaken step made, for those of these tenants that are being undone or were: the others
-     * have been made anew meanwhile. Where it could not, the ledger says that these things may be there.
+     * have been made anew meanwhile, or are being made, and the ledger says that these things may be older. Where it could not,
+     * the ledger says that they may be there.
      * @returns why it could not
      */
-    takeBack<T extends { readonly tenantId: TenantId }>(
+    takeBack<T extends Pick<ChunkTenant, 'tenantId' | 'generation'>>(
       fence: BatchFence,
       tenants: readonly T[],
       stores: readonly StoreName[],
       work: (tenants: readonly T[]) => Promise<PromiseSettledResult<unknown>[]>,
     ): Promise<readonly unknown[]> {
       return whileUndoing(undoing, fence.operationId, async (client) => {
+        await pool.query(
+          // A withdrawal comes before this, and the tenants have failed, or after it.
+          `WITH anew AS (SELECT id FROM operation WHERE id = $1 AND status = 'running' FOR SHARE)
+           UPDATE allocation a SET generation = made.generation
+             FROM anew, unnest($2::uuid[], $3::bigint[]) AS made(tenant_id, generation)
+            WHERE a.tenant_id = made.tenant_id AND a.store = ANY ($4) AND a.generation > made.generation`,
+          [
+            fence.operationId,
+            tenants.map(({ tenantId }) => tenantId),
+            tenants.map(({ generation }) => generation),
+            stores,
+          ],
+        );
         const { rows } = await client.query<{ id: TenantId }>(
           `SELECT t.id FROM batch_item i JOIN tenant t ON t.id = i.tenant_id
             WHERE i.operation_id = $1 AND t.id = ANY ($2::uuid[]) AND i.status IN ('failed', 'cancelled')

@@ -191,7 +191,8 @@ export function stepRepository(pool: Pool, undoing: Pool) {
 
     /**
      * Runs `work`, which takes back what an overtaken run of a step made, unless the tenant is being made anew or is
-     * active: then it is theirs.
+     * active: then it is theirs. Of one that is being made anew the ledger says that it may be older than that, for should
+     * the retry be withdrawn before it begins, nobody has looked.
      * @returns whether it was run
      */
     async takeBack(
@@ -200,6 +201,13 @@ export function stepRepository(pool: Pool, undoing: Pool) {
       work: () => Promise<unknown>,
     ): Promise<boolean> {
       const outcome = await whileUndoing(undoing, fence.operationId, async (client): Promise<TakenBack> => {
+        await pool.query(
+          // A withdrawal comes before this, and the tenant has failed, or after it.
+          `WITH anew AS (SELECT tenant_id FROM operation WHERE id = $1 AND status = 'running' AND NOT undoing FOR SHARE)
+           UPDATE allocation a SET generation = $3 FROM anew
+            WHERE a.tenant_id = anew.tenant_id AND a.store = ANY ($2) AND a.generation > $3`,
+          [fence.operationId, stores, fence.generation],
+        );
         const { rowCount } = await client.query(
           `SELECT FROM operation o JOIN tenant t ON t.id = o.tenant_id
             WHERE o.id = $1 AND t.id = $2 AND (o.undoing OR t.state = 'failed')`,

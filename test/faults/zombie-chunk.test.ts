@@ -67,6 +67,24 @@ describe('a step of a chunk that goes on after it was given up', () => {
     await expectActive(retried, tenants);
   });
 
+  it.each(PLACES)(
+    '%s, %s: what it made while a retry was on its way is residue when that is withdrawn',
+    async (step, point) => {
+      const { fence, tenants } = await askAndAdmit();
+      const zombie = await stuck(step, point, fence);
+      await undo(fence);
+      await world.activities.closeBatch(fence);
+      await world.activities.admitBatch({ ...fence, attempt: 2 });
+      zombie.release();
+      expect(await zombie.result).toMatchObject({ nonRetryable: true });
+      await world.activities.withdrawBatch({ ...fence, attempt: 2 });
+      for (const tenant of tenants) {
+        const found = await expectAgreement(world, tenant);
+        await expectResidue(world, fence.operationId, found);
+      }
+    },
+  );
+
   it.each(PLACES)('%s, %s: what was verified meanwhile stays so', async (step, point) => {
     const { fence, tenants } = await askAndAdmit();
     const zombie = await stuck(step, point, fence);

@@ -99,6 +99,25 @@ describe('a step that goes on after it was given up', () => {
     await expectActive(world, asked);
   });
 
+  it.each(PLACES)(
+    '%s, %s: what it made while a retry was on its way is residue when that is withdrawn',
+    async (step, point) => {
+      const { asked, fence } = await askAndAdmit(world);
+      const zombie = await stuck(world, step, point, fence);
+      await undo(world, fence);
+      await close(world, fence);
+      await admit(world, asked, 2);
+      await expectOvertaken(zombie);
+      await world.activities.withdrawAdmission({ ...asked, attempt: 2 });
+      const found = await expectAgreement(world, asked.tenantId);
+      await expectResidue(world, asked.operationId, found);
+      const retried = await admit(world, asked, 3);
+      await make(world, retried);
+      await proveAndActivate(world, retried);
+      await expectActive(world, asked);
+    },
+  );
+
   it('says nothing any more of a step that another attempt has done', async () => {
     const { asked, fence } = await askAndAdmit(world);
     const zombie = await stuck(world, 'provisionMongo', 'after begin mongo', fence, {
