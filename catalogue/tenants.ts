@@ -49,6 +49,13 @@ const HAS_REDIS_USER = `EXISTS (SELECT FROM allocation a
   AND NOT EXISTS (SELECT FROM operation o WHERE o.tenant_id = t.id AND o.status = 'running' AND o.undoing)
   AND NOT EXISTS (SELECT FROM batch_item i
     WHERE i.tenant_id = t.id AND i.status IN ('failed', 'cancelled') AND t.state = 'provisioning')`;
+/**
+ * Ids of tenants whose namespace of Redis is being made now. Before that an admission may still be withdrawn, and nobody would
+ * know of what was made for it.
+ */
+const AT_ITS_REDIS_STEP = `SELECT coalesce(o.tenant_id, i.tenant_id)
+   FROM operation o JOIN operation_step s ON s.operation_id = o.id LEFT JOIN batch_item i ON i.operation_id = o.id
+  WHERE o.status = 'running' AND s.status = 'running' AND split_part(s.name, ' ', 1) = 'redis'`;
 const POSITION = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -97,14 +104,18 @@ export function tenantRepository(pool: Pool, undoing: Pool) {
       return rows;
     },
 
-    /** Sealed Redis passwords of the tenants whose ACL user must exist in a cell, a page at a time by id. */
+    /** Sealed Redis passwords of the tenants whose ACL user is to be made anew in a cell, a page at a time by id. */
     async redisUsers(cell: CellName, after: string, limit: number): Promise<StoredCredential[]> {
       const { rows } = await pool.query<StoredCredential>(
         `SELECT t.id AS "tenantId", c.version, c.sealed
            FROM tenant t
            JOIN LATERAL (SELECT version, sealed FROM credential
                           WHERE tenant_id = t.id AND store = 'redis' ORDER BY version DESC LIMIT 1) c ON true
-          WHERE t.cell = $1 AND t.id > $2 AND ${HAS_REDIS_USER} ORDER BY t.id LIMIT $3`,
+          WHERE t.cell = $1 AND t.id > $2 AND ${HAS_REDIS_USER}
+            AND (t.id IN (${AT_ITS_REDIS_STEP})
+              OR NOT EXISTS (SELECT FROM allocation a WHERE a.tenant_id = t.id AND a.store = 'redis'
+                              AND a.kind = 'acl-user' AND a.state = 'intended'))
+          ORDER BY t.id LIMIT $3`,
         [cell, after, limit],
       );
       return rows;

@@ -3,13 +3,14 @@
  * decided by others meanwhile.
  */
 import { randomUUID } from 'node:crypto';
+import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
 import { admissionRepository } from '../../catalogue/admission.js';
 import { batchAdmissionRepository } from '../../catalogue/batch-admission.js';
 import type { OperationId } from '../../domain/ids.js';
 import { redisMarkerKey } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs } from '../support/batch.js';
-import { expectActive } from '../support/expect.js';
+import { expectActive, expectNeverWas, expectNothingLeft } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
 import { whileLocked } from '../support/locks.js';
 import { watchedPool } from '../support/points.js';
@@ -25,6 +26,37 @@ afterAll(() => world.close());
 
 const statusOf = async ({ operationId }: { operationId: OperationId }) =>
   world.catalogue.operations.find(operationId);
+
+describe('a Redis that has forgotten its users while an admission was under way', () => {
+  it('is told nothing of a tenant of which nothing was made, so that a withdrawal leaves nothing', async () => {
+    const { asked } = await askAndAdmit(world);
+    await reconcile();
+    await world.activities.withdrawAdmission({ ...asked, attempt: 1 });
+    await expectNeverWas(world, asked);
+  });
+
+  it('nor of one that is to be tried again', async () => {
+    const asked = await failedOnce();
+    await admit(world, asked, 2);
+    await reconcile();
+    await world.activities.withdrawAdmission({ ...asked, attempt: 2 });
+    await expectNothingLeft(world, asked.tenantId);
+  });
+
+  it('nor of those of a batch', async () => {
+    const operationId = await failedBatch();
+    await world.activities.admitBatch({ operationId, attempt: 2 });
+    await reconcile();
+    await world.activities.withdrawBatch({ operationId, attempt: 2 });
+    for (const { tenantId } of await world.catalogue.operations.batchItems(operationId))
+      if (tenantId !== null) await expectNothingLeft(world, tenantId);
+  });
+
+  async function reconcile(): Promise<void> {
+    const { catalogue, cells, secrets } = world.dependencies;
+    await reconcileNamespaces(catalogue, secrets, (await cells.get(world.cell)).redis, world.cell);
+  }
+});
 
 describe('a withdrawal that comes late', () => {
   it('takes nothing back of the attempt after its own', async () => {
