@@ -77,13 +77,15 @@ export function isolationProbeRepository(pool: Pool) {
       );
     },
 
-    /** Run again, it changes nothing. */
+    /** Run again, it changes nothing. One that has not begun is written down as over: begun late, it finds that it is. */
     async close(id: OperationId, error: RecordedError | null): Promise<void> {
       const status: OperationStatus =
         error === null ? 'succeeded' : error.code === 'CANCELLED' ? 'cancelled' : 'failed';
       await pool.query(
-        `UPDATE operation SET status = $2, error = $3, finished_at = clock_timestamp()
-          WHERE id = $1 AND status = 'running'`,
+        `INSERT INTO operation AS o (id, kind, status, generation, error, finished_at)
+         VALUES ($1, 'isolation-probe', $2, 1, $3, clock_timestamp())
+         ON CONFLICT (id) DO UPDATE SET status = $2, error = $3, finished_at = clock_timestamp()
+          WHERE o.status = 'running'`,
         [id, status, error === null ? null : JSON.stringify(error)],
       );
     },

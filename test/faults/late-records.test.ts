@@ -41,6 +41,15 @@ describe('a probe that was given up', () => {
     await isolationProbes.close(id, null);
   });
 
+  it('does not run for ever when it begins after its end', async () => {
+    const { isolationProbes } = world.catalogue;
+    const id = newOperationId();
+    const error = { code: 'CATALOGUE_UNAVAILABLE', message: 'The catalogue cannot be reached.' } as const;
+    await isolationProbes.close(id, error);
+    await isolationProbes.begin(id);
+    expect(await world.catalogue.operations.find(id)).toMatchObject({ status: 'failed', error });
+  });
+
   it('is heard when somebody got through, which no other attempt takes back', async () => {
     const { isolationProbes } = world.catalogue;
     const id = newOperationId();
