@@ -10,7 +10,7 @@ import type { AllocationKind, OperationStatus, StoreName } from '../domain/opera
 import { mayBecome, type TenantState } from '../domain/tenant-state.js';
 import type { CreateTenantBody } from '../domain/requests.js';
 import { placeInCell } from './cells.js';
-import { holdOperation } from './lock.js';
+import { holdOperation, holdRequest } from './lock.js';
 import { transaction } from './pool.js';
 import { restateResidue } from './residue.js';
 import { afterUndoing } from './undo-lock.js';
@@ -93,8 +93,7 @@ export function admissionRepository(pool: Pool) {
     async withdraw(operationId: OperationId, attempt: number): Promise<void> {
       await transaction(pool, async (client) => {
         if (attempt > 1) return withdrawRetry(client, operationId, attempt);
-        // An admission that is under way either has this row, and is waited for, or finds that it is gone.
-        await client.query('SELECT FROM request WHERE operation_id = $1 FOR UPDATE', [operationId]);
+        await holdRequest(client, operationId);
         const { rows } = await client.query<{ tenant_id: TenantId }>(
           `SELECT o.tenant_id FROM operation o JOIN tenant t ON t.id = o.tenant_id
             WHERE o.id = $1 AND o.attempt = 1 AND o.status = 'running' AND t.generation = o.generation FOR UPDATE`,
@@ -281,16 +280,25 @@ async function readmit(
   return { ...admission, generation: Number(generation) };
 }
 
-/** Kept as the first answer for its Idempotency-Key; without one nothing stays. */
+/**
+ * Kept as the first answer for its Idempotency-Key; without one nothing stays. Where a twin of the call was admitted, that is
+ * the answer, whatever has become of it.
+ */
 export async function rememberRefusal(pool: Pool, operationId: OperationId, refusal: Refusal): Promise<void> {
   // What is our own state and not the request's fault passes: the caller is to try again, with the same key.
   const lasting = ERRORS[refusal.code].status < 500;
-  await pool.query(
-    `WITH kept AS (UPDATE request SET refusal = $2, body = '{}'
-                    WHERE operation_id = $1 AND idempotency_key IS NOT NULL AND $3)
-     DELETE FROM request WHERE operation_id = $1 AND (idempotency_key IS NULL OR NOT $3)`,
-    [operationId, JSON.stringify(refusal), lasting],
-  );
+  await transaction(pool, async (client) => {
+    await holdRequest(client, operationId);
+    await client.query(
+      `WITH unanswered AS (SELECT operation_id FROM request
+                            WHERE operation_id = $1 AND NOT EXISTS (SELECT FROM operation WHERE id = $1)),
+       kept AS (UPDATE request r SET refusal = $2, body = '{}' FROM unanswered u
+                 WHERE r.operation_id = u.operation_id AND r.idempotency_key IS NOT NULL AND $3)
+       DELETE FROM request r USING unanswered u
+        WHERE r.operation_id = u.operation_id AND (r.idempotency_key IS NULL OR NOT $3)`,
+      [operationId, JSON.stringify(refusal), lasting],
+    );
+  });
 }
 
 export function allocationColumns(

@@ -14,6 +14,7 @@ import {
   useUp,
 } from './admission.js';
 import { placeMany } from './cells.js';
+import { holdRequest } from './lock.js';
 import { transaction } from './pool.js';
 import { restateResidue } from './residue.js';
 import { afterUndoing } from './undo-lock.js';
@@ -262,8 +263,7 @@ const refusalText = (refusal: Refusal | undefined): string | null =>
     : JSON.stringify(toRecordedError(new TenantryError(refusal.code, refusal.params)));
 
 async function withdrawFirst(client: PoolClient, operationId: OperationId): Promise<void> {
-  // An admission that is still under way holds this row or will miss it: it never comes after us.
-  await client.query('SELECT FROM request WHERE operation_id = $1 FOR UPDATE', [operationId]);
+  await holdRequest(client, operationId);
   const { rows } = await client.query<{ id: TenantId }>(
     `SELECT t.id FROM batch_item i JOIN tenant t ON t.id = i.tenant_id WHERE i.operation_id = $1 FOR UPDATE OF t`,
     [operationId],

@@ -1,6 +1,6 @@
 /**
  * Locks that a transaction takes before it looks: an advisory one, so that two processes which start at once do not both
- * change the shape of a database, and an operation's own row.
+ * change the shape of a database, an operation's own row, and that of its request.
  */
 import type { ClientBase, Pool, PoolClient } from 'pg';
 import type { OperationId } from '../domain/ids.js';
@@ -42,4 +42,9 @@ export function whileHolding<T>(
 export async function holdOperation(client: PoolClient, operationId: OperationId): Promise<void> {
   const text = 'SELECT FROM operation WHERE id = $1 FOR NO KEY UPDATE';
   await client.query({ name: 'operation-hold', text, values: [operationId] });
+}
+
+/** An admission that is under way either has this row, and is waited for, or will find that it is gone. */
+export async function holdRequest(client: PoolClient, operationId: OperationId): Promise<void> {
+  await client.query('SELECT FROM request WHERE operation_id = $1 FOR UPDATE', [operationId]);
 }

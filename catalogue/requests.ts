@@ -15,6 +15,7 @@ import {
 } from '../domain/ids.js';
 import type { OperationKind } from '../domain/operation.js';
 import { roomiest } from './cells.js';
+import { holdRequest } from './lock.js';
 import { transaction } from './pool.js';
 import type { Refusal } from '../domain/contracts.js';
 
@@ -87,7 +88,7 @@ export function requestRepository(pool: Pool) {
     async forget(operationId: OperationId): Promise<void> {
       await transaction(pool, async (client) => {
         // First the row, then a statement with a snapshot of its own: it sees the operation that the row's holder made.
-        await client.query('SELECT FROM request WHERE operation_id = $1 FOR UPDATE', [operationId]);
+        await holdRequest(client, operationId);
         await client.query(
           `DELETE FROM request r WHERE r.operation_id = $1
              AND NOT EXISTS (SELECT FROM operation o WHERE o.id = r.operation_id)`,

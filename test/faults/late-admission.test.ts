@@ -150,6 +150,40 @@ describe('an admission of the first attempt that comes late', () => {
   });
 });
 
+describe('a refusal that comes late', () => {
+  it.each(['while its twin is admitted', 'after its twin has run and ended'])(
+    'that another attempt may not meet, %s, takes no Idempotency-Key away',
+    async (when) => {
+      const asked = await askWithKey();
+      const { holds, pool } = watched();
+      const hold = holds.at('after admission-candidate');
+      const late = admissionRepository(pool).admitProvision(asked.operationId, 1, blueprint());
+      await hold.reached;
+      const fence = await admit(world, asked);
+      if (when.startsWith('after')) {
+        await undo(world, fence);
+        await close(world, fence);
+      }
+      // What is our own state, and not the request's fault, is not remembered.
+      await whileNotReady(async () => {
+        hold.release();
+        await late;
+      });
+      expect(await askWithKey(asked.slug)).toMatchObject({ operationId: asked.operationId });
+    },
+  );
+
+  async function whileNotReady(work: () => Promise<void>): Promise<void> {
+    const { pool } = world.catalogue;
+    const { rows } = await pool.query('UPDATE cell SET prepared_at = NULL WHERE name = $1 RETURNING trial', [
+      world.cell,
+    ]);
+    await work();
+    await pool.query('UPDATE cell SET prepared_at = clock_timestamp() WHERE name = $1', [world.cell]);
+    expect(rows).toHaveLength(1);
+  }
+});
+
 describe('an admission of a batch that comes late', () => {
   it('is the same as that of its twin', async () => {
     const operationId = await askForBatch(world, newSlugs(2));
@@ -221,8 +255,7 @@ function watched() {
   return { holds, pool: watchedPool(world.catalogue.pool, holds.reach) };
 }
 
-async function askWithKey(): Promise<Asked> {
-  const slug = `t-${randomUUID().slice(0, 13)}`;
+async function askWithKey(slug = `t-${randomUUID().slice(0, 13)}`): Promise<Asked> {
   const { operationId, tenantId } = await world.catalogue.requests.intake({
     kind: 'provision',
     body: { name: 'Acme', plan: 'team', slug },
