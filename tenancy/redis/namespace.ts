@@ -33,11 +33,13 @@ export async function ensureNamespaces(redis: Redis, namespaces: readonly Namesp
 /**
  * As `ensureNamespaces`, for tenants that are there already; what the reconciler does after a restart. The users whose
  * markers are there come first: a Redis that is full takes them still, and no marker.
+ * @param claiming told of those whose marker had been lost, before one is set: it may be there when this fails half-way
  * @returns the tenants whose marker had been lost and was set again, and those whose name is taken by something foreign
  */
 export async function restoreNamespaces(
   redis: Redis,
   namespaces: readonly Namespace[],
+  claiming: (tenants: readonly TenantId[]) => void = () => undefined,
 ): Promise<{ claimed: TenantId[]; foreign: TenantId[] }> {
   const markers = await run(redis, namespaces, (pipeline, { tenantId }) =>
     pipeline.get(redisMarkerKey(tenantId)),
@@ -46,6 +48,7 @@ export async function restoreNamespaces(
   const unmarked = namespaces.filter((_, i) => markers[i] === null);
   const taken = namespaces.filter((one) => !marked.includes(one) && !unmarked.includes(one));
   await ensureUsers(redis, marked);
+  claiming(unmarked.map(({ tenantId }) => tenantId));
   const takenMeanwhile = await ensureNamespaces(redis, unmarked);
   return {
     claimed: unmarked.map(({ tenantId }) => tenantId).filter((id) => !takenMeanwhile.includes(id)),

@@ -26,7 +26,7 @@ export interface Reconciled {
   readonly unreadable: readonly TenantId[];
 }
 
-/** Whose namespaces were made, and were not looked at again since: whether the marker was set too. */
+/** Whose namespaces were made, and were not looked at again since: whether the marker may have been set too. */
 export type Unsettled = Map<TenantId, { readonly marker: boolean }>;
 
 /** @param unsettled what a run that failed half-way leaves to the next one, for which those tenants may be none any more */
@@ -70,11 +70,13 @@ export async function reconcileNamespaces(
     const namespaces = page.flatMap(read);
     // All of them: it is the root key that is another one.
     if (page.length > 0 && namespaces.length === 0) throw failure;
-    for (const { tenantId } of namespaces) unsettled.set(tenantId, { marker: false });
-    const { claimed, foreign } = await restoreNamespaces(redis, namespaces);
+    // A marker that another run has set, and has not looked at again, is still to be taken away.
     for (const { tenantId } of namespaces)
-      if (foreign.includes(tenantId)) unsettled.delete(tenantId);
-      else unsettled.set(tenantId, { marker: claimed.includes(tenantId) });
+      unsettled.set(tenantId, { marker: unsettled.get(tenantId)?.marker ?? false });
+    const { claimed, foreign } = await restoreNamespaces(redis, namespaces, (tenants) => {
+      for (const id of tenants) unsettled.set(id, { marker: true });
+    });
+    for (const id of foreign) unsettled.delete(id);
     const due = await settle();
     done.users += due.size;
     done.markers += claimed.filter((id) => due.has(id)).length;

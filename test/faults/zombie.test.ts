@@ -414,6 +414,35 @@ describe('a step that goes on after it was given up', () => {
     },
   );
 
+  it('also a marker of a run that Redis left before it had the user', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const holds = createHolds();
+    const { cells, catalogue, secrets } = atPoints(world.dependencies, async (point, workflowId) => {
+      await holds.reach(point, workflowId);
+      if (point === 'after SET') throw new Error('Connection is closed.');
+    });
+    const { redis } = await cells.get(world.cell);
+    await redis.del(redisMarkerKey(asked.tenantId));
+    const unsettled: Unsettled = new Map();
+    const hold = holds.at('before SET');
+    const reconciling = settled(reconcileNamespaces(catalogue, secrets, redis, world.cell, unsettled));
+    await hold.reached;
+    await undo(world, fence);
+    await close(world, fence);
+    hold.release();
+    expect(await reconciling).toMatchObject({ message: 'Connection is closed.' });
+    const { dependencies } = world;
+    await reconcileNamespaces(
+      catalogue,
+      secrets,
+      (await dependencies.cells.get(world.cell)).redis,
+      world.cell,
+      unsettled,
+    );
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
   it("a marker that is set again behind its tenant's undo is taken away again", async () => {
     const { asked, fence } = await askAndAdmit(world);
     await make(world, fence);
