@@ -37,7 +37,25 @@ export async function reconcileNamespaces(
   cell: CellName,
   unsettled: Unsettled = new Map(),
 ): Promise<Reconciled> {
-  const { tenants } = catalogue;
+  // Taken over: of two runs at once each looks at what it has made itself.
+  const made: Unsettled = new Map(unsettled);
+  unsettled.clear();
+  try {
+    return await reconcile(catalogue, secrets, redis, cell, made);
+  } catch (error) {
+    for (const [id, { marker }] of made)
+      unsettled.set(id, { marker: marker || unsettled.get(id)?.marker === true });
+    throw error;
+  }
+}
+
+async function reconcile(
+  { tenants }: Catalogue,
+  secrets: SecretBox,
+  redis: Redis,
+  cell: CellName,
+  made: Unsettled,
+): Promise<Reconciled> {
   const done = { users: 0, markers: 0, foreign: 0, unreadable: [] as TenantId[] };
   let failure: unknown;
   const read = ({ tenantId, version, sealed }: StoredCredential): Namespace[] => {
@@ -51,32 +69,28 @@ export async function reconcileNamespaces(
   };
   /** One whose undo or purge has begun since may have been made anew behind it. */
   const settle = async (): Promise<ReadonlySet<TenantId>> => {
-    const made = [...unsettled];
-    const due = new Set(await tenants.haveRedisUsers(made.map(([id]) => id)).catch(throwCatalogue));
+    const due = new Set(await tenants.haveRedisUsers([...made.keys()]).catch(throwCatalogue));
     for (const [id, how] of made) {
       if (!due.has(id))
         await tenants
           .unlessDue(id, () => inStore('redis', withdrawNamespace(redis, id, how)))
           .catch(throwCatalogue);
-      // Unless another run has made it meanwhile, which is to look again.
-      if (unsettled.get(id) === how) unsettled.delete(id);
+      made.delete(id);
     }
     return due;
   };
-  if (unsettled.size > 0) await settle();
+  if (made.size > 0) await settle();
   let after: string = BEFORE_ALL;
   for (;;) {
     const page = await tenants.redisUsers(cell, after, PAGE).catch(throwCatalogue);
     const namespaces = page.flatMap(read);
     // All of them: it is the root key that is another one.
     if (page.length > 0 && namespaces.length === 0) throw failure;
-    // A marker that another run has set, and has not looked at again, is still to be taken away.
-    for (const { tenantId } of namespaces)
-      unsettled.set(tenantId, { marker: unsettled.get(tenantId)?.marker ?? false });
-    const { claimed, foreign } = await restoreNamespaces(redis, namespaces, (tenants) => {
-      for (const id of tenants) unsettled.set(id, { marker: true });
+    for (const { tenantId } of namespaces) made.set(tenantId, { marker: false });
+    const { claimed, foreign } = await restoreNamespaces(redis, namespaces, (claiming) => {
+      for (const id of claiming) made.set(id, { marker: true });
     });
-    for (const id of foreign) unsettled.delete(id);
+    for (const id of foreign) made.delete(id);
     const due = await settle();
     done.users += due.size;
     done.markers += claimed.filter((id) => due.has(id)).length;

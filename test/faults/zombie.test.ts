@@ -443,6 +443,26 @@ describe('a step that goes on after it was given up', () => {
     await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
   });
 
+  it('also what a run has made while another one came and went', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const holds = createHolds();
+    const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
+    const { redis } = await cells.get(world.cell);
+    await redis.del(redisMarkerKey(asked.tenantId));
+    const unsettled: Unsettled = new Map();
+    const hold = holds.at('after SET');
+    const reconciling = reconcileNamespaces(catalogue, secrets, redis, world.cell, unsettled);
+    await hold.reached;
+    const another = (await world.dependencies.cells.get(world.cell)).redis;
+    await reconcileNamespaces(catalogue, secrets, another, world.cell, unsettled);
+    await undo(world, fence);
+    await close(world, fence);
+    hold.release();
+    await reconciling;
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
   it("a marker that is set again behind its tenant's undo is taken away again", async () => {
     const { asked, fence } = await askAndAdmit(world);
     await make(world, fence);
