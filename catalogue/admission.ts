@@ -9,7 +9,7 @@ import type { CellName, OperationId, TenantId } from '../domain/ids.js';
 import type { AllocationKind, OperationStatus, StoreName } from '../domain/operation.js';
 import { mayBecome, type TenantState } from '../domain/tenant-state.js';
 import type { CreateTenantBody } from '../domain/requests.js';
-import { placeInCell } from './cells.js';
+import { holdCells, placeInCell } from './cells.js';
 import { holdOperation, holdRequest } from './lock.js';
 import { transaction } from './pool.js';
 import { restateResidue } from './residue.js';
@@ -116,6 +116,14 @@ export async function removeTenants(
   operationId: OperationId,
   tenants: readonly TenantId[],
 ): Promise<void> {
+  const { rows } = await client.query<{ cell: CellName }>(
+    'SELECT DISTINCT cell FROM tenant WHERE id = ANY ($1::uuid[])',
+    [tenants],
+  );
+  await holdCells(
+    client,
+    rows.map((row) => row.cell),
+  );
   await client.query('DELETE FROM operation WHERE id = $1', [operationId]);
   await client.query('DELETE FROM allocation WHERE tenant_id = ANY ($1::uuid[])', [tenants]);
   await client.query('DELETE FROM credential WHERE tenant_id = ANY ($1::uuid[])', [tenants]);

@@ -13,7 +13,7 @@ import {
   removeTenants,
   useUp,
 } from './admission.js';
-import { placeMany } from './cells.js';
+import { holdCells, placeMany } from './cells.js';
 import { holdRequest } from './lock.js';
 import { transaction } from './pool.js';
 import { restateResidue } from './residue.js';
@@ -150,7 +150,9 @@ async function place(
 ): Promise<{ placed: Placed[]; refused: { item: Item; refusal: Refusal }[] }> {
   const placed: Placed[] = [];
   const refused: { item: Item; refusal: Refusal }[] = [];
-  for (const wanted of new Set(items.map((item) => item.body.cell))) {
+  const asked = new Set(items.map((item) => item.body.cell));
+  await holdCells(client, [...asked]);
+  for (const wanted of asked) {
     const group = items.filter((item) => item.body.cell === wanted);
     const { places, refusal } = await placeMany(client, wanted, group.length);
     // A cell that is not there, not ready or does not isolate is the answer to the whole request.

@@ -92,6 +92,18 @@ export function cellRepository(pool: Pool) {
 }
 
 /**
+ * Holds these cells, or all where one is undefined, in one order for everybody: two batches may ask for the same the other way
+ * round. And before any tenant, as an admission does: its slug may have to wait for whoever gives it, and room, back.
+ */
+export async function holdCells(client: PoolClient, cells: readonly (string | undefined)[]): Promise<void> {
+  const named = cells.filter((cell) => cell !== undefined);
+  await client.query('SELECT FROM cell WHERE name = ANY ($1::text[]) OR $2 ORDER BY name FOR NO KEY UPDATE', [
+    named,
+    named.length < cells.length,
+  ]);
+}
+
+/**
  * Takes room for `count` tenants in the named cell, or in the one with most room. The row's lock makes the count
  * exact; it is held for the rest of the admitting transaction.
  */
@@ -113,7 +125,7 @@ export async function placeInCell(
 }
 
 /**
- * Takes room for many: as much as there is, the roomiest cell first.
+ * Takes room for many: as much as there is, the roomiest cell first. Its caller holds them.
  * @returns how many found room in which cell, and why the others did not
  */
 export async function placeMany(
@@ -126,7 +138,7 @@ export async function placeMany(
     const room = await client.query<{ cell: CellName; room: number }>(
       `SELECT name AS cell, capacity - tenants AS room FROM cell
         WHERE ($1::text IS NULL OR name = $1) AND ${TAKES_TENANTS} AND tenants < capacity
-        ORDER BY capacity - tenants DESC LIMIT 1 FOR UPDATE`,
+        ORDER BY capacity - tenants DESC LIMIT 1`,
       [wanted ?? null],
     );
     const best = room.rows[0];

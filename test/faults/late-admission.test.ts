@@ -6,13 +6,14 @@ import { randomUUID } from 'node:crypto';
 import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
 import { admissionRepository } from '../../catalogue/admission.js';
 import { batchAdmissionRepository } from '../../catalogue/batch-admission.js';
-import type { OperationId } from '../../domain/ids.js';
+import { withClient } from '../../catalogue/bootstrap.js';
+import { cellName, type OperationId } from '../../domain/ids.js';
 import { redisMarkerKey } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs } from '../support/batch.js';
 import { expectActive, expectNeverWas, expectNothingLeft } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
-import { whileLocked } from '../support/locks.js';
+import { untilWaiting, whileLocked } from '../support/locks.js';
 import { watchedPool } from '../support/points.js';
 import { startProvision } from '../support/provision.js';
 import { type Asked, admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
@@ -181,6 +182,51 @@ describe('a refusal that comes late', () => {
     await work();
     await pool.query('UPDATE cell SET prepared_at = clock_timestamp() WHERE name = $1', [world.cell]);
     expect(rows).toHaveLength(1);
+  }
+});
+
+describe('admissions and withdrawals that meet', () => {
+  it('a withdrawal and an admission of the same slug do not wait for each other', async () => {
+    const { asked } = await askAndAdmit(world);
+    const again = await askWithKey(asked.slug);
+    const { holds, pool } = watched();
+    const hold = holds.at('after cell-place');
+    const admitting = admissionRepository(pool).admitProvision(again.operationId, 1, blueprint());
+    await hold.reached;
+    const withdrawing = world.activities.withdrawAdmission({ ...asked, attempt: 1 });
+    await untilOneWaits();
+    hold.release();
+    expect(await admitting).toMatchObject({ refused: { code: 'SLUG_TAKEN' } });
+    await withdrawing;
+    await expectNeverWas(world, asked);
+  });
+
+  it('two batches that ask for the same cells the other way round do not wait for each other', async () => {
+    const { cells } = world.catalogue;
+    const [here, there] = [await cells.find(world.cell), cellName('another')];
+    if (here?.trial == null) throw new Error('a cell that was not prepared');
+    await cells.declare({ ...here, name: there });
+    await cells.prepared(there, here.trial);
+    const [one, other] = [await askIn([world.cell, there]), await askIn([there, world.cell])];
+    const { holds, pool } = watched();
+    const hold = holds.at('after UPDATE');
+    const admitting = batchAdmissionRepository(pool).admit(one, 1, blueprint());
+    await hold.reached;
+    const meanwhile = world.activities.admitBatch({ operationId: other, attempt: 1 });
+    await untilOneWaits();
+    hold.release();
+    expect(await admitting).toMatchObject({ admitted: { ordinals: [0, 1] } });
+    expect(await meanwhile).toMatchObject({ admitted: { ordinals: [0, 1] } });
+    for (const operationId of [one, other]) await world.activities.withdrawBatch({ operationId, attempt: 1 });
+    expect((await cells.find(there))?.tenants).toBe(0);
+  });
+
+  const untilOneWaits = () => withClient(world.url('control'), (client) => untilWaiting(client, 1));
+
+  async function askIn(places: readonly string[]): Promise<OperationId> {
+    const tenants = places.map((cell) => ({ slug: newSlugs(1)[0], name: 'Acme', plan: 'team', cell }));
+    return (await world.catalogue.requests.intake({ kind: 'provision-batch', body: { tenants } }))
+      .operationId;
   }
 });
 
