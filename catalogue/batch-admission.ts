@@ -173,7 +173,10 @@ async function insertTenants(client: PoolClient, placed: readonly Placed[]): Pro
   const { rows } = await client.query<{ id: TenantId }>(
     `INSERT INTO tenant (id, slug, name, plan, cell, state, generation)
      SELECT id, slug, name, plan, cell, 'provisioning', 1
-       FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS t(id, slug, name, plan, cell)
+       FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
+         AS t(id, slug, name, plan, cell, nth)
+      -- Two batches may ask for the same slugs the other way round.
+      ORDER BY slug, nth
      ON CONFLICT (slug) DO NOTHING RETURNING id`,
     [
       placed.map(({ item }) => item.tenantId),

@@ -7,7 +7,7 @@ import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
 import { admissionRepository } from '../../catalogue/admission.js';
 import { batchAdmissionRepository } from '../../catalogue/batch-admission.js';
 import { withClient } from '../../catalogue/bootstrap.js';
-import { cellName, type OperationId } from '../../domain/ids.js';
+import { cellName, newTenantId, type OperationId } from '../../domain/ids.js';
 import { redisMarkerKey } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs } from '../support/batch.js';
@@ -194,37 +194,69 @@ describe('admissions and withdrawals that meet', () => {
     const admitting = admissionRepository(pool).admitProvision(again.operationId, 1, blueprint());
     await hold.reached;
     const withdrawing = world.activities.withdrawAdmission({ ...asked, attempt: 1 });
-    await untilOneWaits();
+    await untilWaitFor(1);
     hold.release();
     expect(await admitting).toMatchObject({ refused: { code: 'SLUG_TAKEN' } });
     await withdrawing;
     await expectNeverWas(world, asked);
   });
 
-  it('two batches that ask for the same cells the other way round do not wait for each other', async () => {
-    const { cells } = world.catalogue;
-    const [here, there] = [await cells.find(world.cell), cellName('another')];
-    if (here?.trial == null) throw new Error('a cell that was not prepared');
-    await cells.declare({ ...here, name: there });
-    await cells.prepared(there, here.trial);
-    const [one, other] = [await askIn([world.cell, there]), await askIn([there, world.cell])];
-    const { holds, pool } = watched();
-    const hold = holds.at('after UPDATE');
-    const admitting = batchAdmissionRepository(pool).admit(one, 1, blueprint());
-    await hold.reached;
-    const meanwhile = world.activities.admitBatch({ operationId: other, attempt: 1 });
-    await untilOneWaits();
-    hold.release();
-    expect(await admitting).toMatchObject({ admitted: { ordinals: [0, 1] } });
-    expect(await meanwhile).toMatchObject({ admitted: { ordinals: [0, 1] } });
-    for (const operationId of [one, other]) await world.activities.withdrawBatch({ operationId, attempt: 1 });
-    expect((await cells.find(there))?.tenants).toBe(0);
+  describe('two batches that ask the other way round', () => {
+    const another = cellName('another');
+    beforeAll(async () => {
+      const { cells } = world.catalogue;
+      const here = await cells.find(world.cell);
+      if (here?.trial == null) throw new Error('a cell that was not prepared');
+      await cells.declare({ ...here, name: another });
+      await cells.prepared(another, here.trial);
+    });
+
+    it('for the same cells do not wait for each other', async () => {
+      const [a, b, c, d] = newSlugs(4);
+      const one = await askIn([a, world.cell], [b, another]);
+      const other = await askIn([c, another], [d, world.cell]);
+      const { holds, pool } = watched();
+      const hold = holds.at('after UPDATE');
+      const admitting = batchAdmissionRepository(pool).admit(one, 1, blueprint());
+      await hold.reached;
+      const meanwhile = admitBatch(other);
+      await untilWaitFor(1);
+      hold.release();
+      expect(await admitting).toMatchObject({ admitted: { ordinals: [0, 1] } });
+      expect(await meanwhile).toMatchObject({ admitted: { ordinals: [0, 1] } });
+    });
+
+    it('for the same slugs do not wait for each other', async () => {
+      const [a, b, c] = newSlugs(3).toSorted();
+      const one = await askIn([a, world.cell], [b, world.cell], [c, world.cell]);
+      const other = await askIn([c, another], [a, another]);
+      const taken = {
+        text: `INSERT INTO tenant (id, slug, name, plan, cell, state, generation)
+               VALUES ($1, $2, 'Acme', 'team', $3, 'failed', 1)`,
+        values: [newTenantId(), b, world.cell],
+      };
+      let meanwhile: ReturnType<typeof admitBatch> | undefined;
+      const admitting = await whileLocked(
+        world,
+        taken,
+        1,
+        () => admitBatch(one),
+        async () => {
+          meanwhile = admitBatch(other);
+          await untilWaitFor(2);
+        },
+      );
+      expect(admitting).toMatchObject({ admitted: { ordinals: [0, 2] } });
+      expect(await meanwhile).toMatchObject({ admitted: { ordinals: [] } });
+    });
   });
 
-  const untilOneWaits = () => withClient(world.url('control'), (client) => untilWaiting(client, 1));
+  const admitBatch = (operationId: OperationId) => world.activities.admitBatch({ operationId, attempt: 1 });
+  const untilWaitFor = (count: number) =>
+    withClient(world.url('control'), (client) => untilWaiting(client, count));
 
-  async function askIn(places: readonly string[]): Promise<OperationId> {
-    const tenants = places.map((cell) => ({ slug: newSlugs(1)[0], name: 'Acme', plan: 'team', cell }));
+  async function askIn(...places: [slug: string | undefined, cell: string][]): Promise<OperationId> {
+    const tenants = places.map(([slug, cell]) => ({ slug, name: 'Acme', plan: 'team', cell }));
     return (await world.catalogue.requests.intake({ kind: 'provision-batch', body: { tenants } }))
       .operationId;
   }
