@@ -41,12 +41,16 @@ export function canaryRepository(pool: Pool) {
       });
     },
 
-    async made(id: TenantId): Promise<void> {
+    /** What else is intended is for a worker with another manifest to make. */
+    async made(id: TenantId, blueprint: Blueprint): Promise<void> {
+      const [stores, kinds, names] = allocationColumns(blueprint.allocations(id));
       await pool.query(
-        `WITH ledger AS (UPDATE allocation SET state = 'created', updated_at = clock_timestamp()
-                          WHERE tenant_id = $1 AND state = 'intended')
+        `WITH ledger AS (UPDATE allocation a SET state = 'created', updated_at = clock_timestamp()
+                           FROM unnest($2::text[], $3::text[], $4::text[]) AS made(store, kind, name)
+                          WHERE a.tenant_id = $1 AND a.state = 'intended'
+                            AND (a.store, a.kind, a.name) = (made.store, made.kind, made.name))
          UPDATE tenant SET state = 'active', updated_at = clock_timestamp() WHERE id = $1 AND state = 'provisioning'`,
-        [id],
+        [id, stores, kinds, names],
       );
     },
   };

@@ -50,7 +50,7 @@ export async function ensureCanary(options: CanaryOptions, connections: CellConn
     inStore('mongo', ensureTenantDatabase(mongo, { tenantId: id, layouts }, password('mongo'))),
   ]);
   if (foreign.length > 0) throw new TenantryError('NAME_TAKEN', { kind: 'namespace', store: 'Redis' });
-  await catalogue.canaries.made(id);
+  await catalogue.canaries.made(id, blueprint);
   return { tenantId: id, mongo: openTenantClient(mongoUrl, id, password('mongo')), redis: namespace };
 }
 

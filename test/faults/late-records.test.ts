@@ -1,7 +1,10 @@
 /** What a worker says late of a cell or of a probe: it stood still, and another one has looked since. */
 import { randomUUID } from 'node:crypto';
+import type { Blueprint } from '../../catalogue/admission.js';
 import { ISOLATION_PROBE } from '../../domain/contracts.js';
 import { newOperationId } from '../../domain/ids.js';
+import { mongoDatabaseName } from '../../domain/names.js';
+import { canaryId } from '../../tenancy/canary.js';
 import { signal } from '../support/holds.js';
 import { createWorld, type World } from '../support/world.js';
 
@@ -18,6 +21,28 @@ it('a trial that was made before the last one does not take its place', async ()
   await cells.prepared(world.cell, newest);
   await cells.prepared(world.cell, { ...trial, triedAt: '2030-01-01T11:59:59.000Z', refused: ['reads'] });
   expect((await cells.find(world.cell))?.trial).toEqual(newest);
+});
+
+it('a worker with an older manifest says of a canary only what that manifest asks for', async () => {
+  const { catalogue, blueprint } = world.dependencies;
+  const id = canaryId(world.cell);
+  const orders = {
+    store: 'mongo',
+    kind: 'collection',
+    name: `${mongoDatabaseName(id)}.orders`,
+    specHash: 'of its layout',
+  } as const;
+  const newer: Blueprint = {
+    ...blueprint,
+    allocations: (tenant) => [...blueprint.allocations(tenant), orders],
+  };
+  const stateOfOrders = async () =>
+    (await catalogue.tenants.allocations(id)).find(({ name }) => name === orders.name)?.state;
+  await catalogue.canaries.intend(world.cell, id, newer);
+  await catalogue.canaries.made(id, blueprint);
+  expect(await stateOfOrders()).toBe('intended');
+  await catalogue.canaries.made(id, newer);
+  expect(await stateOfOrders()).toBe('created');
 });
 
 describe('a probe that was given up', () => {
