@@ -32,10 +32,11 @@ export interface TenantFailure {
   readonly error: RecordedError;
 }
 
+// The operation's row is locked: a statement that waited for a closing to commit finds it over, and a closing waits for it.
+const OP = `op AS (SELECT id FROM operation WHERE id = $1 AND generation = $2 AND status = 'running' FOR SHARE)`;
 const RUNNING = `SELECT i.ordinal, i.tenant_id, t.generation, t.cell
-  FROM batch_item i JOIN tenant t ON t.id = i.tenant_id JOIN operation o ON o.id = i.operation_id
- WHERE i.operation_id = $1 AND o.generation = $2 AND o.status = 'running' AND i.ordinal = ANY ($3::int[])
-   AND i.status = 'running'`;
+  FROM op JOIN batch_item i ON i.operation_id = op.id JOIN tenant t ON t.id = i.tenant_id
+ WHERE i.ordinal = ANY ($3::int[]) AND i.status = 'running'`;
 
 export function batchRepository(pool: Pool, undoing: Pool) {
   return {
@@ -56,9 +57,9 @@ export function batchRepository(pool: Pool, undoing: Pool) {
         attempts: number;
       }>({
         name: 'batch-begin',
-        text: `WITH step AS (
+        text: `WITH ${OP}, step AS (
                  INSERT INTO operation_step (operation_id, name, status, attempts)
-                 SELECT id, $4, 'running', 1 FROM operation WHERE id = $1 AND generation = $2 AND status = 'running'
+                 SELECT id, $4, 'running', 1 FROM op
                  ON CONFLICT (operation_id, name) DO UPDATE
                    SET status = 'running', attempts = operation_step.attempts + 1, finished_at = NULL
                  RETURNING attempts)
@@ -97,11 +98,14 @@ export function batchRepository(pool: Pool, undoing: Pool) {
     ): Promise<readonly TenantId[]> {
       const { rows } = await pool.query<{ kept: TenantId[] }>({
         name: 'batch-finish',
-        text: `WITH op AS (SELECT id FROM operation WHERE id = $1 AND generation = $2 AND status = 'running' FOR SHARE),
+        text: `WITH ${OP},
                step AS (UPDATE operation_step s SET status = 'succeeded', finished_at = clock_timestamp(), evidence = $4
                          FROM op WHERE s.operation_id = op.id AND s.name = $3),
-               kept AS (SELECT i.tenant_id FROM op JOIN batch_item i ON i.operation_id = op.id
-                         WHERE i.tenant_id = ANY ($6::uuid[]) AND i.status = 'running'),
+               -- An undo of one begins after what is said of it here, or has begun, and then it is none of these.
+               held AS (SELECT i.tenant_id FROM op JOIN batch_item i ON i.operation_id = op.id
+                         WHERE i.tenant_id = ANY ($6::uuid[] || $8::uuid[]) AND i.status = 'running'
+                         ORDER BY i.ordinal FOR NO KEY UPDATE OF i),
+               kept AS (SELECT tenant_id FROM held WHERE tenant_id = ANY ($6::uuid[])),
                ledger AS (UPDATE allocation a SET state = $5, updated_at = clock_timestamp()
                            -- By the list too, for which there is an index whatever is expected of the other.
                            FROM kept WHERE a.tenant_id = kept.tenant_id AND a.tenant_id = ANY ($6::uuid[]) AND a.store = ANY ($7)
@@ -109,8 +113,8 @@ export function batchRepository(pool: Pool, undoing: Pool) {
                -- What one attempt cannot make and another one has made is there: of an attempt that was given up, its failure is
                -- nobody's. A verification says what it saw, whichever attempt it is.
                failed AS (UPDATE batch_item i SET status = 'failed', error = f.error
-                           FROM op, unnest($8::uuid[], $9::jsonb[]) AS f(tenant_id, error)
-                          WHERE i.operation_id = op.id AND i.tenant_id = f.tenant_id AND i.status = 'running'
+                           FROM held JOIN unnest($8::uuid[], $9::jsonb[]) AS f(tenant_id, error) USING (tenant_id)
+                          WHERE i.operation_id = $1 AND i.tenant_id = held.tenant_id
                             AND ($5 = 'verified' OR EXISTS (SELECT FROM allocation a WHERE a.tenant_id = i.tenant_id
                                                               AND a.store = ANY ($7) AND a.state = 'intended')))
                SELECT ARRAY (SELECT tenant_id FROM kept) AS kept FROM op`,
@@ -133,9 +137,9 @@ export function batchRepository(pool: Pool, undoing: Pool) {
     /** Records why the newest attempt at a step failed, while its operation runs. */
     async failStep(fence: BatchFence, step: string, attempt: number, error: RecordedError): Promise<void> {
       await pool.query(
-        `UPDATE operation_step s SET status = 'failed', finished_at = clock_timestamp(), last_error = $5 FROM operation o
-          WHERE o.id = $1 AND o.generation = $2 AND o.status = 'running'
-            AND s.operation_id = o.id AND s.name = $3 AND s.attempts = $4`,
+        `WITH ${OP}
+         UPDATE operation_step s SET status = 'failed', finished_at = clock_timestamp(), last_error = $5 FROM op
+          WHERE s.operation_id = op.id AND s.name = $3 AND s.attempts = $4`,
         [fence.operationId, fence.attempt, step, attempt, JSON.stringify(error)],
       );
     },
@@ -154,7 +158,7 @@ export function batchRepository(pool: Pool, undoing: Pool) {
     ): Promise<readonly unknown[]> {
       return whileUndoing(undoing, fence.operationId, async (client) => {
         await pool.query(
-          // A withdrawal comes before this, and the tenants have failed, or after it.
+          // A withdrawal comes before this, and the tenants have failed, or after it. Its locks are not to be kept for `work`.
           `WITH anew AS (SELECT id FROM operation WHERE id = $1 AND status = 'running' FOR SHARE)
            UPDATE allocation a SET generation = made.generation
              FROM anew, unnest($2::uuid[], $3::bigint[]) AS made(tenant_id, generation)
@@ -195,7 +199,7 @@ export function batchRepository(pool: Pool, undoing: Pool) {
     async activate(fence: BatchFence): Promise<number> {
       const { rows } = await pool.query<{ failed: number }>({
         name: 'batch-activate',
-        text: `WITH ready AS (
+        text: `WITH ${OP}, ready AS (
                  SELECT r.* FROM (${RUNNING}) r
                   WHERE NOT EXISTS (SELECT FROM allocation WHERE tenant_id = r.tenant_id AND state <> 'verified')),
                moved AS (
@@ -215,7 +219,8 @@ export function batchRepository(pool: Pool, undoing: Pool) {
     /** Marks those of a chunk that are still running: they did not come through, and are to be undone. */
     async fail(fence: BatchFence, status: 'failed' | 'cancelled', error: RecordedError): Promise<void> {
       await pool.query(
-        `UPDATE batch_item i SET status = $4, error = $5 FROM (${RUNNING}) r
+        `WITH ${OP}
+         UPDATE batch_item i SET status = $4, error = $5 FROM (${RUNNING}) r
           WHERE i.operation_id = $1 AND i.ordinal = r.ordinal`,
         [fence.operationId, fence.attempt, fence.ordinals, status, JSON.stringify(error)],
       );
@@ -229,11 +234,10 @@ export function batchRepository(pool: Pool, undoing: Pool) {
     async toUndo(fence: BatchFence): Promise<DoomedTenant[]> {
       const { rows } = await pool.query<DoomedTenant>(
         // An undo may die half-way: from its beginning the ledger says of these things that they may be there, no more.
-        `WITH doomed AS (
+        `WITH ${OP}, doomed AS (
            SELECT t.id AS "tenantId", t.cell, t.generation::int AS generation, now()::text AS since
-             FROM batch_item i JOIN tenant t ON t.id = i.tenant_id JOIN operation o ON o.id = i.operation_id
-            WHERE i.operation_id = $1 AND o.generation = $2 AND o.status = 'running' AND i.ordinal = ANY ($3::int[])
-              AND i.status IN ('failed', 'cancelled') AND t.state = 'provisioning'),
+             FROM op JOIN batch_item i ON i.operation_id = op.id JOIN tenant t ON t.id = i.tenant_id
+            WHERE i.ordinal = ANY ($3::int[]) AND i.status IN ('failed', 'cancelled') AND t.state = 'provisioning'),
          doubted AS (UPDATE allocation a SET state = 'intended', updated_at = now() FROM doomed
                       WHERE a.tenant_id = doomed."tenantId" AND a.state IN ('created', 'verified'))
          SELECT * FROM doomed`,

@@ -202,7 +202,7 @@ export function stepRepository(pool: Pool, undoing: Pool) {
     ): Promise<boolean> {
       const outcome = await whileUndoing(undoing, fence.operationId, async (client): Promise<TakenBack> => {
         await pool.query(
-          // A withdrawal comes before this, and the tenant has failed, or after it.
+          // A withdrawal comes before this, and the tenant has failed, or after it. Its locks are not to be kept for `work`.
           `WITH anew AS (SELECT tenant_id FROM operation WHERE id = $1 AND status = 'running' AND NOT undoing FOR SHARE)
            UPDATE allocation a SET generation = $3 FROM anew
             WHERE a.tenant_id = anew.tenant_id AND a.store = ANY ($2) AND a.generation > $3`,

@@ -1,12 +1,14 @@
 /** As `zombie`, for the steps of a batch: an attempt at a chunk goes on after everybody has given it up. */
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { MongoNetworkError, MongoServerError } from 'mongodb';
+import { withClient } from '../../catalogue/bootstrap.js';
 import type { Activities, BatchFence } from '../../domain/contracts.js';
 import type { OperationId, TenantId } from '../../domain/ids.js';
 import { mongoDatabaseName } from '../../domain/names.js';
 import { expectAgreement, expectResidue } from '../support/agreement.js';
 import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
 import { expectNothingLeft } from '../support/expect.js';
+import { untilWaiting, whileLocked } from '../support/locks.js';
 import { createHolds } from '../support/holds.js';
 import { steppingIn } from '../support/points.js';
 import { createWorld, type World } from '../support/world.js';
@@ -140,6 +142,107 @@ describe('a step of a chunk that goes on after it was given up', () => {
     await proveAndActivate(fence);
     await expectActive(fence, tenants);
   });
+
+  it('says of a tenant that it made something before that is undone, or not at all', async () => {
+    const { fence, tenants } = await askAndAdmit();
+    const zombie = await stuck('batchMongo', 'before finish mongo 1-2', fence);
+    const ledger = {
+      text: `SELECT FROM allocation WHERE tenant_id = ANY ($1) AND store = 'mongo' FOR UPDATE`,
+      values: [tenants],
+    };
+    let undoing: Promise<Zombie> | undefined;
+    await whileLocked(
+      world,
+      ledger,
+      1,
+      () => released(zombie),
+      async () => {
+        undoing = world.activities
+          .batchFail({ ...fence, status: 'failed', error: AWAY })
+          .then(() => stuck('batchUndo', 'before undone', fence));
+        await Promise.race([undoing, untilWaitFor(2)]);
+      },
+    );
+    const undone = await undoing;
+    undone?.release();
+    await undone?.result;
+    for (const tenant of tenants) await expectNothingLeft(world, tenant);
+    await world.activities.closeBatch(fence);
+  });
+
+  describe('while its batch is being closed', () => {
+    it('what it could not make is in what the batch says', async () => {
+      const { fence, tenants } = await askAndAdmit();
+      const refused = new MongoServerError({ message: 'not authorized', code: 13 });
+      const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence, {
+        at: 'before createUser',
+        by: refused,
+      });
+      const closed = await closedBehind(zombie, fence);
+      expect(closed).toEqual({ status: 'failed', failed: 2 });
+      for (const tenant of tenants)
+        await expectResidue(world, fence.operationId, await expectAgreement(world, tenant));
+    });
+
+    it('what it made is in the ledger before', async () => {
+      const { fence, tenants } = await askAndAdmit();
+      const zombie = await stuck('batchMongo', 'before finish mongo 1-2', fence);
+      await closedBehind(zombie, fence);
+      expect(await zombie.result).toEqual({ failed: 0 });
+      for (const tenant of tenants) await expectAgreement(world, tenant);
+      await expectNoStepRuns(fence);
+    });
+
+    it('begun meanwhile, it is no step that still runs', async () => {
+      const { fence } = await askAndAdmit();
+      await make(fence);
+      let closing: Promise<unknown> | undefined;
+      await whileLocked(
+        world,
+        stepRow(fence),
+        1,
+        () => world.catalogue.batches.begin(fence, 'mongo 1-2'),
+        async () => {
+          closing = world.activities.closeBatch(fence);
+          await Promise.race([closing, untilWaitFor(2)]);
+        },
+      );
+      await closing;
+      await expectNoStepRuns(fence);
+    });
+
+    /** What it is closed with when the step has begun to say what it did, and is not through with it. */
+    const closedBehind = async (zombie: Zombie, fence: BatchFence): Promise<unknown> => {
+      let closing: Promise<unknown> | undefined;
+      await whileLocked(
+        world,
+        stepRow(fence),
+        1,
+        () => released(zombie),
+        async () => {
+          closing = world.activities.closeBatch(fence);
+          await untilWaitFor(2);
+        },
+      );
+      return closing;
+    };
+
+    const expectNoStepRuns = async ({ operationId }: BatchFence): Promise<void> => {
+      const steps = await world.catalogue.operations.steps(operationId);
+      expect(steps.filter(({ status }) => status === 'running')).toEqual([]);
+    };
+  });
+
+  const stepRow = ({ operationId }: BatchFence) => ({
+    text: `SELECT FROM operation_step WHERE operation_id = $1 AND name = 'mongo 1-2' FOR UPDATE`,
+    values: [operationId],
+  });
+  const released = (zombie: Zombie): Promise<unknown> => {
+    zombie.release();
+    return zombie.result;
+  };
+  const untilWaitFor = (count: number) =>
+    withClient(world.url('control'), (client) => untilWaiting(client, count));
 
   it('an undo that was given up and comes to its end takes its residue off the operation', async () => {
     const { fence, tenants } = await askAndAdmit();
