@@ -96,7 +96,7 @@ export async function inspectTenantDatabase(
 
 /**
  * Removes what Tenantry made: the role first, which cuts live connections, then the collections, then the user.
- * @returns names of collections that are still there although they look like ours.
+ * @returns names of collections that are still there although they are the tenant's, and of those that never were
  */
 export async function dropTenantDatabase(
   admin: MongoClient,
@@ -110,10 +110,14 @@ export async function dropTenantDatabase(
   if (ours.length > 0 && foreign.length === 0) await db.dropDatabase();
   else for (const { name } of ours) await tolerate([CODE.missing], db.command({ drop: name }));
   await tolerate([CODE.noUser], db.command({ dropUser: mongoUserName(tenantId) }));
-  const left = (await listCollections(db))
-    .filter((found) => isDeclared(found, layouts))
-    .map((found) => found.name);
-  return { left, foreign };
+  const madeSince = async (): Promise<string[]> =>
+    (await listCollections(db))
+      .map((found) => found.name)
+      .filter((name) => !foreign.includes(name) && layouts.some((layout) => layout.name === name));
+  // A statement that was let in before the role went had its collection made anew for it, without a validator.
+  const anew = await madeSince();
+  for (const name of anew) await tolerate([CODE.missing], db.command({ drop: name }));
+  return { left: anew.length > 0 ? await madeSince() : [], foreign };
 }
 
 /** Whether the user or role of a tenant is there. */

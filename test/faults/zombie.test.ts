@@ -325,6 +325,23 @@ describe('a step that goes on after it was given up', () => {
     },
   );
 
+  it('an undo removes also what a statement that was under way has written behind its drop', async () => {
+    const { asked, fence } = await askAndAdmit(world);
+    await make(world, fence);
+    const undoing = await stuck(world, 'undoMongo', 'after dropDatabase', fence);
+    const { mongo } = await world.dependencies.cells.get(world.cell);
+    // As the server does it: the statement was let in before the role went, and its collection is made anew for it.
+    await mongo
+      .db(mongoDatabaseName(asked.tenantId))
+      .collection('events')
+      .insertOne({ kind: 'login', at: new Date() });
+    undoing.release();
+    expect(await undoing.result).toEqual({ residue: [] });
+    await undo(world, fence);
+    await close(world, fence);
+    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+  });
+
   it('an undo makes no gate anew that another one at the same time has removed', async () => {
     const { asked, fence } = await askAndAdmit(world);
     await make(world, fence);
