@@ -12,6 +12,7 @@ import type { CreateTenantBody } from '../domain/requests.js';
 import { holdCells, placeInCell } from './cells.js';
 import { holdOperation, holdRequest } from './lock.js';
 import { transaction } from './pool.js';
+import { forgetRequest } from './requests.js';
 import { restateResidue } from './residue.js';
 import { afterUndoing } from './undo-lock.js';
 
@@ -101,10 +102,7 @@ export function admissionRepository(pool: Pool) {
         );
         const found = rows[0];
         if (found !== undefined) await removeTenants(client, operationId, [found.tenant_id]);
-        await client.query(
-          'DELETE FROM request WHERE operation_id = $1 AND NOT EXISTS (SELECT FROM operation WHERE id = $1)',
-          [operationId],
-        );
+        await forgetRequest(client, operationId);
       });
     },
   };

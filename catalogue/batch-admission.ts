@@ -16,6 +16,7 @@ import {
 import { holdCells, placeMany } from './cells.js';
 import { holdRequest } from './lock.js';
 import { transaction } from './pool.js';
+import { forgetRequest } from './requests.js';
 import { restateResidue } from './residue.js';
 import { afterUndoing } from './undo-lock.js';
 
@@ -269,17 +270,17 @@ const refusalText = (refusal: Refusal | undefined): string | null =>
 
 async function withdrawFirst(client: PoolClient, operationId: OperationId): Promise<void> {
   await holdRequest(client, operationId);
-  const { rows } = await client.query<{ id: TenantId }>(
-    `SELECT t.id FROM batch_item i JOIN tenant t ON t.id = i.tenant_id WHERE i.operation_id = $1 FOR UPDATE OF t`,
+  const { rows } = await client.query<{ tenants: TenantId[] }>(
+    `SELECT ARRAY (SELECT tenant_id FROM batch_item WHERE operation_id = o.id AND tenant_id IS NOT NULL) AS tenants
+       FROM operation o WHERE id = $1 AND attempt = 1 AND status = 'running' FOR UPDATE`,
     [operationId],
   );
-  await client.query('DELETE FROM batch_item WHERE operation_id = $1', [operationId]);
-  await removeTenants(
-    client,
-    operationId,
-    rows.map((row) => row.id),
-  );
-  await client.query('DELETE FROM request WHERE operation_id = $1', [operationId]);
+  const found = rows[0];
+  if (found !== undefined) {
+    await client.query('DELETE FROM batch_item WHERE operation_id = $1', [operationId]);
+    await removeTenants(client, operationId, found.tenants);
+  }
+  await forgetRequest(client, operationId);
 }
 
 async function withdrawRetry(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {

@@ -3,7 +3,7 @@
  * again with its Idempotency-Key finds the ids of the first.
  */
 import { createHash } from 'node:crypto';
-import type { Pool } from 'pg';
+import type { Pool, PoolClient } from 'pg';
 import { canonicalJson } from '../domain/canonical-json.js';
 import { TenantryError } from '../domain/errors.js';
 import {
@@ -89,14 +89,18 @@ export function requestRepository(pool: Pool) {
       await transaction(pool, async (client) => {
         // First the row, then a statement with a snapshot of its own: it sees the operation that the row's holder made.
         await holdRequest(client, operationId);
-        await client.query(
-          `DELETE FROM request r WHERE r.operation_id = $1
-             AND NOT EXISTS (SELECT FROM operation o WHERE o.id = r.operation_id)`,
-          [operationId],
-        );
+        await forgetRequest(client, operationId);
       });
     },
   };
+}
+
+/** Unless it was admitted. Its caller holds it. */
+export async function forgetRequest(client: PoolClient, operationId: OperationId): Promise<void> {
+  await client.query(
+    'DELETE FROM request WHERE operation_id = $1 AND NOT EXISTS (SELECT FROM operation WHERE id = $1)',
+    [operationId],
+  );
 }
 
 async function earlier(pool: Pool, key: Buffer | null, bodyHash: Buffer): Promise<IntakeResult> {

@@ -72,6 +72,15 @@ describe('a withdrawal that comes late', () => {
     await expectActive(world, asked);
   });
 
+  it('takes no batch back that has run meanwhile, and nothing of its retry', async () => {
+    const operationId = await failedBatch();
+    await world.activities.withdrawBatch({ operationId, attempt: 1 });
+    expect(await statusOf({ operationId })).toMatchObject({ status: 'failed', attempt: 1 });
+    await world.activities.admitBatch({ operationId, attempt: 2 });
+    await world.activities.withdrawBatch({ operationId, attempt: 1 });
+    expect(await statusOf({ operationId })).toMatchObject({ status: 'running', attempt: 2 });
+  });
+
   it('of a retry: what the attempt before it left stays in the ledger', async () => {
     const { asked, fence } = await askAndAdmit(world);
     await make(world, fence);
