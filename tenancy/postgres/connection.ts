@@ -51,7 +51,8 @@ export class Connection {
   readonly #maxResultBytes: number;
   /** Of the statements that go ahead, by text: prepared once for each connection. */
   readonly #constants = new Map<string, string>();
-  readonly #closed: Promise<void>;
+  /** Resolves when it has ended, whoever ended it. */
+  readonly closed: Promise<void>;
   #corked = false;
   /** Whole groups of this turn, ahead of what is written after them. */
   readonly #outbox: Buffer[] = [];
@@ -69,7 +70,7 @@ export class Connection {
     this.#client = client;
     this.#wire = wireOf(client);
     this.#maxResultBytes = options.maxResultBytes;
-    this.#closed = new Promise((resolve) => client.once('end', resolve));
+    this.closed = new Promise((resolve) => client.once('end', resolve));
     client.on('error', () => {
       this.#usable = false;
     });
@@ -176,7 +177,7 @@ export class Connection {
       if (this.#sent.length === 0) this.destroy();
     }, FAREWELL_MS);
     await this.#client.end().catch(() => undefined);
-    await this.#closed;
+    await this.closed;
     clearInterval(farewell);
   }
 

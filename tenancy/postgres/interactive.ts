@@ -127,6 +127,8 @@ export class InteractivePool {
     const opening = this.#open().then(
       (connection) => {
         this.#opening.delete(opening);
+        // Its borrower may never come back: the server ends a transaction that was forgotten, and its place is free.
+        void connection.closed.then(() => this.release(connection));
         this.#give(connection);
       },
       (error: unknown) => {

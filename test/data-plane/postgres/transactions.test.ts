@@ -243,6 +243,29 @@ it('that is forgotten is ended by the server', async () => {
   expect(await scoped.transaction(ids)).toEqual([1]);
 });
 
+it('that is never ended by its work leaves its connection to the next when the server has ended it', async () => {
+  const scoped = cell.scoped(acme, { transactionIdleMs: 50, interactive: 1, acquireTimeoutMs: 3_000 });
+  let heard: Promise<string> | undefined;
+  let wake = (): void => undefined;
+  const next = new Promise<void>((resolve) => (wake = resolve));
+  const begun = new Promise<void>((resolve) => {
+    void scoped.transaction(async (tx) => {
+      await add(tx, 2);
+      heard = next.then(() => codeOf(tx.query('SELECT 1')));
+      resolve();
+      await new Promise<never>(() => undefined);
+    });
+  });
+  await begun;
+  expect(await scoped.transaction(ids)).toEqual([1]);
+  // One that comes back to it all the same is told, and takes nothing of whoever has the place now.
+  await scoped.transaction(async (tx) => {
+    wake();
+    expect(await heard).toBe('STORE_UNAVAILABLE');
+    expect(await ids(tx)).toEqual([1]);
+  });
+});
+
 it('gives the errors of the server as they are', async () => {
   const error: unknown = await cell
     .scoped(acme)
