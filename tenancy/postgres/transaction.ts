@@ -74,10 +74,11 @@ export class Transaction {
     const connection = await pool.acquire(o.signal);
     const transaction = new Transaction(pool, connection, enter, o.timeoutMs);
     try {
-      await transaction.#run([
+      const begun = transaction.#run([
         { text: `BEGIN ${o.modes}`.trim() },
         enter({ statementMs: o.timeoutMs, idleMs: o.idleMs }),
       ]);
+      await transaction.#until(o.signal, begun);
       if (o.snapshotMs > 0 && KEEPS_ITS_SNAPSHOT.test(o.modes))
         transaction.#limit = setTimeout(() => {
           if (transaction.cancel()) transaction.#outlived = outlived();

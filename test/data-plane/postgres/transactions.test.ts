@@ -224,6 +224,28 @@ it('is rolled back by its signal while a statement runs, and its work told so at
   expect(await scoped.transaction(ids)).toEqual([1]);
 });
 
+it('that its signal meets while it begins on a server that hangs is over at once', async () => {
+  const scoped = cell.scoped(acme, { interactive: 1 });
+  const { rows } = await scoped.transaction((tx) =>
+    tx.query<{ pid: number }>('SELECT pg_backend_pid() AS pid'),
+  );
+  const backend = rows[0]?.pid ?? 0;
+  const abort = new AbortController();
+  process.kill(backend, 'SIGSTOP');
+  try {
+    const work = jest.fn(ids);
+    const outcome = codeOf(scoped.transaction(work, { signal: abort.signal, timeoutMs: 0 }));
+    // Its BEGIN has been sent.
+    await new Promise(setImmediate);
+    abort.abort(Object.assign(new Error('enough'), { code: 'ENOUGH' }));
+    expect(await outcome).toBe('ENOUGH');
+    expect(work).not.toHaveBeenCalled();
+  } finally {
+    process.kill(backend, 'SIGCONT');
+  }
+  expect(await scoped.transaction(ids)).toEqual([1]);
+});
+
 it('that is forgotten is ended by the server', async () => {
   const scoped = cell.scoped(acme, { transactionIdleMs: 50, interactive: 1 });
   const forgotten = scoped.transaction(async (tx) => {
