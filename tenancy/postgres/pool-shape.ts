@@ -82,6 +82,8 @@ export class TenantPool extends EventEmitter {
 class TenantPoolClient extends EventEmitter {
   readonly #source: PoolSource;
   #transaction: Transaction | undefined;
+  /** Its BEGIN failed: what was meant for it must not run alone, until whoever asked for it ends it. */
+  #neverBegan = false;
   /** One statement after the other, as on a client of pg. */
   #last: Promise<unknown> = Promise.resolve();
   #released = false;
@@ -120,7 +122,9 @@ class TenantPoolClient extends EventEmitter {
     switch (command?.kind) {
       case 'begin':
         if (this.#transaction !== undefined) throw refused('a transaction is open on this client');
+        this.#neverBegan = true;
         this.#transaction = await this.#source.begin(command.modes);
+        this.#neverBegan = false;
         return ended('BEGIN');
       case 'commit':
         return this.#commit();
@@ -128,6 +132,7 @@ class TenantPoolClient extends EventEmitter {
         await this.#rollback();
         return ended('ROLLBACK');
       case undefined:
+        if (this.#neverBegan) throw refused('its transaction could not begin');
         return this.#transaction === undefined
           ? this.#source.scoped.query(config)
           : this.#transaction.query(config, config);
@@ -138,14 +143,17 @@ class TenantPoolClient extends EventEmitter {
   async #commit(): Promise<QueryResult> {
     const transaction = this.#transaction;
     this.#transaction = undefined;
+    const neverBegan = this.#neverBegan;
+    this.#neverBegan = false;
     const result = await transaction?.commit();
-    if (result?.command === 'ROLLBACK') throw rolledBack();
+    if (neverBegan || result?.command === 'ROLLBACK') throw rolledBack();
     return result ?? ended('COMMIT');
   }
 
   async #rollback(): Promise<void> {
     const transaction = this.#transaction;
     this.#transaction = undefined;
+    this.#neverBegan = false;
     await transaction?.rollback();
   }
 }

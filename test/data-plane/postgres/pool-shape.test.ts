@@ -240,3 +240,21 @@ test('the end of the pool ends nothing, for its connections are those of all', a
   });
   expect(await as(globex, () => labels(pool))).toEqual([globex]);
 });
+
+test('what was meant for a transaction that could not begin does not run alone', async () => {
+  const pressed = cell.pool({ interactive: 1, acquireTimeoutMs: 100 }).forTenant({ tenantId: acme });
+  await pressed.transaction(async () => {
+    const client = await pressed.pool.connect();
+    const codes = await Promise.all(
+      [['BEGIN'], [ADD, [acme, 2, 'alone']], ['COMMIT'], [ADD, [acme, 3, 'after']]].map(([text, values]) =>
+        codeOf(client.query(text as string, values as unknown[])),
+      ),
+    );
+    expect(codes).toEqual(['CLIENTS_EXHAUSTED', 'STATEMENT_REFUSED', 'STORE_REFUSED', 'nothing']);
+    expect(await codeOf(client.query('BEGIN'))).toBe('CLIENTS_EXHAUSTED');
+    expect(await codeOf(client.query(LABELS))).toBe('STATEMENT_REFUSED');
+    expect(await codeOf(client.query('ROLLBACK'))).toBe('nothing');
+    expect(await labels(client)).toEqual([acme, 'after']);
+    client.release();
+  });
+});
