@@ -1,23 +1,13 @@
 /** Signals: those in a caller's options, and what ends by one. */
+import { isSignal } from '../signal.js';
 import { refused } from './refused.js';
 
-/** A real one: what only looks like a signal, or inherits from the real ones' prototype, would be called by the driver. */
+/** @throws TenantryError STATEMENT_REFUSED of what is none */
 export function signalOf(options: object | null | undefined): AbortSignal | undefined {
   const signal: unknown = options && 'signal' in options ? options.signal : undefined;
   if (signal === undefined) return undefined;
-  if (!(signal instanceof AbortSignal) || !isReal(signal)) throw refused('a signal that is none');
+  if (!isSignal(signal)) throw refused('a signal that is none');
   return signal;
-}
-
-const aborted = Object.getOwnPropertyDescriptor(AbortSignal.prototype, 'aborted')?.get;
-
-/** The platform's own getter throws on what is none. */
-function isReal(signal: AbortSignal): boolean {
-  try {
-    return typeof aborted?.call(signal) === 'boolean';
-  } catch {
-    return false;
-  }
 }
 
 /** As `work` ends, or with the signal's reason. */

@@ -5,6 +5,7 @@
  */
 import type { CustomTypesConfig } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
+import { isSignal } from '../signal.js';
 import type { Statement } from './group.js';
 import { type Parameter, toParameter } from './wire.js';
 
@@ -13,6 +14,13 @@ export interface Given {
   readonly values?: readonly unknown[] | undefined;
   readonly rowMode?: 'array' | undefined;
   readonly types?: CustomTypesConfig | undefined;
+}
+
+/** How long a statement may take. */
+export interface Limits {
+  readonly signal?: AbortSignal | undefined;
+  /** In ms; in a transaction at most the transaction's own. */
+  readonly timeoutMs?: number | undefined;
 }
 
 /** The protocol counts them in 16 bits. */
@@ -32,6 +40,15 @@ export function statementOf({ text, values = [], rowMode, types }: Given): State
   for (const value of values) parameters.push(toParameter(value));
   if (isTooLong(text, parameters)) throw refused('it is longer than the server reads');
   return { text, values: parameters, rowMode, types };
+}
+
+/** Read once, too. @throws TenantryError STATEMENT_REFUSED of what is no signal or no time */
+export function limitsOf({ signal, timeoutMs }: Limits): Limits {
+  if (signal !== undefined && !isSignal(signal)) throw refused('its signal is none');
+  // It becomes a part of texts that are compared.
+  if (timeoutMs !== undefined && !(Number.isFinite(timeoutMs) && timeoutMs >= 0))
+    throw refused('its time-out is no number from 0');
+  return { signal, timeoutMs };
 }
 
 function isTooLong(text: string, parameters: readonly Parameter[]): boolean {

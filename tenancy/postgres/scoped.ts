@@ -8,7 +8,7 @@ import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
 import { type Ahead, Connection, type ConnectionOptions } from './connection.js';
 import { ENTER, ENTER_ALONE, ENTER_ALONE_WITH_TOKEN, ENTER_WITH_TOKEN } from './context-sql.js';
-import { statementOf } from './given.js';
+import { type Limits, limitsOf, statementOf } from './given.js';
 import { InteractivePool } from './interactive.js';
 import { Lanes } from './lanes.js';
 import { TenantPool } from './pool-shape.js';
@@ -19,7 +19,6 @@ import {
   type Enter,
   isLonger,
   modesOf,
-  type StatementOptions,
   Transaction,
   type TransactionOptions,
   untilAborted,
@@ -72,7 +71,7 @@ export interface ScopedPostgresPool {
   close(): Promise<void>;
 }
 
-export interface ScopedQueryConfig extends StatementOptions {
+export interface ScopedQueryConfig extends Limits {
   readonly text: string;
   readonly values?: readonly unknown[] | undefined;
   readonly rowMode?: 'array' | undefined;
@@ -191,8 +190,9 @@ class ScopedToTenant implements ScopedPostgres {
     const statement = statementOf(config);
     admitStatement(statement.text, 'alone');
     const { statementTimeoutMs, lanes } = this.#shared;
-    const { signal, dedicated, timeoutMs = statementTimeoutMs } = config;
-    const onItsOwn = signal !== undefined || dedicated === true || isLonger(timeoutMs, statementTimeoutMs);
+    const { signal, timeoutMs = statementTimeoutMs } = limitsOf(config);
+    const onItsOwn =
+      signal !== undefined || config.dedicated === true || isLonger(timeoutMs, statementTimeoutMs);
     for (let whole = false; ; whole = true) {
       const send = (connection: Connection): Promise<QueryResult> => {
         const usual = connection.ownSession && timeoutMs === statementTimeoutMs;
@@ -217,12 +217,8 @@ class ScopedToTenant implements ScopedPostgres {
     options: TransactionOptions = {},
   ): Promise<T> {
     refuseOtherTenants(this.#tenantId);
-    const { signal } = options;
-    const transaction = await this.#begin({
-      modes: modesOf(options),
-      signal,
-      timeoutMs: options.timeoutMs,
-    });
+    const { signal, timeoutMs } = limitsOf(options);
+    const transaction = await this.#begin({ modes: modesOf(options), signal, timeoutMs });
     const handle: ScopedTransaction = {
       query: async (textOrConfig, values) => {
         refuseOtherTenants(this.#tenantId);

@@ -5,7 +5,7 @@
 import type { QueryResult, QueryResultRow } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { Ahead, Connection } from './connection.js';
-import { type Given, statementOf } from './given.js';
+import { type Given, type Limits, limitsOf, statementOf } from './given.js';
 import type { Statement } from './group.js';
 import type { InteractivePool } from './interactive.js';
 import { admitStatement, isRollback } from './statement.js';
@@ -18,12 +18,6 @@ export interface TransactionOptions {
   /** Cancels what runs in the server and rolls back. */
   readonly signal?: AbortSignal | undefined;
   /** For each statement, in ms. */
-  readonly timeoutMs?: number | undefined;
-}
-
-export interface StatementOptions {
-  readonly signal?: AbortSignal | undefined;
-  /** In ms; in a transaction at most the transaction's own. */
   readonly timeoutMs?: number | undefined;
 }
 
@@ -99,9 +93,10 @@ export class Transaction {
   /** @throws TenantryError STATEMENT_REFUSED, STORE_UNAVAILABLE; pg.DatabaseError; the signal's reason */
   async query<R extends QueryResultRow = QueryResultRow>(
     given: Given,
-    { signal, timeoutMs = this.#defaultMs }: StatementOptions = {},
+    limits: Limits = {},
   ): Promise<QueryResult<R>> {
     const statement = statementOf(given);
+    const { signal, timeoutMs = this.#defaultMs } = limitsOf(limits);
     if (this.#over) throw this.#outlived ?? ended();
     admitStatement(statement.text, 'in transaction');
     if (signal?.aborted === true) throw signal.reason;

@@ -7,6 +7,7 @@ import type { TenantId } from '../../domain/ids.js';
 import type { Manifest } from '../../domain/manifest.js';
 import type { CellServers } from '../context/cell-servers.js';
 import { refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
+import { isSignal } from '../signal.js';
 import { storeError } from '../store-error.js';
 import { COMMANDS, flat, MAX_LENGTH, type Sent } from './commands.js';
 import { type Keys, keysOf, refusedStatement } from './keys.js';
@@ -19,7 +20,10 @@ export interface ScopedRedis {
   readonly tenantId: TenantId;
   /** One that the manifest declares, or `session`, `cache` or `rate`. @throws TenantryError STATEMENT_REFUSED */
   namespace(name: string): RedisNamespace;
-  /** The same, whose commands are given up when the signal says so: unsent ones are not sent any more. */
+  /**
+   * The same, whose commands are given up when the signal says so: unsent ones are not sent any more.
+   * @throws TenantryError STATEMENT_REFUSED of what is no signal
+   */
   withSignal(signal: AbortSignal): ScopedRedis;
 }
 
@@ -78,7 +82,10 @@ export function createScopedRedis({ servers, manifest, ...options }: ScopedRedis
       store: 'redis',
       tenantId,
       namespace: (name) => namespaceOf(performer(tenantId, mode, signal, name)),
-      withSignal: (next) => scoped(context, signal === undefined ? next : AbortSignal.any([signal, next])),
+      withSignal(next) {
+        if (!isSignal(next)) throw refusedStatement('a signal that is none');
+        return scoped(context, signal === undefined ? next : AbortSignal.any([signal, next]));
+      },
     };
   }
 

@@ -302,6 +302,24 @@ describe('a statement', () => {
     expect(await labels(scoped)).toEqual([acme]);
   });
 
+  it('takes a real signal and a number of milliseconds, and is not sent with anything else', async () => {
+    const pool = cell.pool({ connections: 1, interactive: 1, statementTimeoutMs: 300 });
+    const scoped = pool.forTenant({ tenantId: acme });
+    const like = Object.create(AbortSignal.prototype) as AbortSignal;
+    const odd = [null, {}, like].map((signal) => ({ signal })) as { signal: AbortSignal }[];
+    const times = ['', '5', Number.NaN, -1, Number.POSITIVE_INFINITY, { valueOf: () => 5 }, null];
+    const limits = [...odd, ...times.map((timeoutMs) => ({ timeoutMs: timeoutMs as number }))];
+    for (const limit of limits) {
+      const seen = [limit, await codeOf(scoped.query({ text: 'SELECT 1 / 0', ...limit }))];
+      expect(seen).toEqual([limit, 'STATEMENT_REFUSED']);
+      expect(await codeOf(scoped.transaction(labels, limit))).toBe('STATEMENT_REFUSED');
+      const within = scoped.transaction((tx) => tx.query({ text: 'SELECT 1 / 0', ...limit }));
+      expect(await codeOf(within)).toBe('STATEMENT_REFUSED');
+    }
+    // Nor has one of them become everybody's time.
+    expect(await codeOf(scoped.query('SELECT pg_sleep(10)'))).toBe('57014');
+  });
+
   it('is cancelled in the server by its signal, and its connection used by nobody again', async () => {
     const scoped = cell.scoped(acme, { interactive: 1 });
     const abort = new AbortController();

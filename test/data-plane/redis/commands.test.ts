@@ -247,4 +247,18 @@ describe('a tenant at its keys', () => {
     expect(await notes.get('never')).toBeNull();
     expect(source.stats().pending).toBe(0);
   });
+
+  it('what only looks like a signal is none, and nothing waits for it', async () => {
+    const like = { aborted: false, throwIfAborted: () => undefined };
+    const refused = expect.objectContaining({ code: 'STATEMENT_REFUSED' });
+    for (const signal of [null, undefined, like, Object.create(AbortSignal.prototype)]) {
+      const work = async (): Promise<unknown> =>
+        redis
+          .withSignal(signal as AbortSignal)
+          .namespace('notes')
+          .get('a');
+      await expect(work()).rejects.toEqual(refused);
+    }
+    expect(source.stats().pending).toBe(0);
+  });
 });
