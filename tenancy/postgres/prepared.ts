@@ -72,9 +72,14 @@ export class PreparedStatements {
 
   /** A statement failed: a name that was never prepared is forgotten, a plan that no longer fits is given up. */
   failed(prepared: Prepared | undefined, error: Error): void {
-    if (prepared === undefined || this.#known.get(prepared.text) !== prepared) return;
-    if (prepared.state === 'parsing') this.#known.delete(prepared.text);
-    else if (isStalePlan(error)) this.#drop(prepared);
+    if (prepared === undefined) return;
+    const isReady = prepared.state === 'ready';
+    const isStale = isReady && (isStalePlan(error) || isOfParameters(error));
+    if (isStale) stale.add(error);
+    // Another one that was under way may have said so before.
+    if (this.#known.get(prepared.text) !== prepared) return;
+    if (isStale) this.#drop(prepared);
+    else if (!isReady) this.#known.delete(prepared.text);
   }
 
   /** Names to be closed with the next group. */
@@ -99,9 +104,25 @@ export class PreparedStatements {
 }
 
 /**
- * A table changed its columns under a prepared statement (0A000), or the pooler lost it (26000) or lost count of it
- * (42P05, PgBouncer after an error while it made room for others): nothing has run.
+ * What was prepared no longer fits; nothing has run, and sent whole it may. A table changed its columns (0A000), or the
+ * pooler lost the statement (26000) or lost count of it (42P05, PgBouncer after an error while it made room for others),
+ * or a column changed its type.
  */
 export const isStalePlan = (error: unknown): boolean =>
   error instanceof pg.DatabaseError &&
-  ((error.code === '0A000' && /cached plan/.test(error.message)) || /^(26000|42P05)$/.test(error.code ?? ''));
+  (stale.has(error) ||
+    (error.code === '0A000' && /cached plan/.test(error.message)) ||
+    /^(26000|42P05)$/.test(error.code ?? ''));
+
+/** Errors of statements that had been prepared, by which alone it cannot be told. */
+const stale = new WeakSet<Error>();
+
+/**
+ * A statement's parameters keep the types that they had when it was prepared: a value is not one of these (`where` names
+ * it: `portal parameter $1`), or the server knows no operator for them, or no way to the column's type. It may be the
+ * value that is wrong, which the next try says again.
+ */
+const isOfParameters = (error: Error): boolean =>
+  error instanceof pg.DatabaseError &&
+  (/^(42883|42804|42846)$/.test(error.code ?? '') ||
+    (error.code?.startsWith('22') === true && /\$\d/.test(error.where ?? '')));

@@ -366,6 +366,33 @@ describe('a prepared statement', () => {
     await cell.admin.query('ALTER TABLE app.things DROP COLUMN renamed');
   });
 
+  it('is sent again when a column changed its type under its parameters', async () => {
+    const scoped = cell.scoped(acme, { connections: 1 });
+    const become = 'UPDATE app.things SET further = $1';
+    const find = 'SELECT id FROM app.things WHERE further = $1';
+    const prepare = async (value: unknown): Promise<void> => {
+      for (let i = 0; i < 4; i++) for (const text of [become, find]) await scoped.query(text, [value]);
+    };
+    await cell.admin.query('ALTER TABLE app.things ADD COLUMN further integer');
+    for (const [type, value, using] of [
+      // More than the parameters that were prepared take; another text of theirs; no operator for them.
+      ['bigint', '3000000000', 'further'],
+      ['text', 'no number', 'further'],
+      ['uuid', acme, 'NULL'],
+    ] as const) {
+      await prepare(await scoped.query<{ v: unknown }>('SELECT further AS v FROM app.things').then(first));
+      await cell.admin.query(`ALTER TABLE app.things ALTER further TYPE ${type} USING ${using}`);
+      // Several at once: each was sent before it could be known.
+      const updated = await Promise.all([1, 2, 3].map(() => scoped.query(become, [value])));
+      expect(updated.map(({ rowCount }) => rowCount)).toEqual([1, 1, 1]);
+      const found = await Promise.all([1, 2, 3].map(() => scoped.query(find, [value])));
+      expect(found.map(({ rows }) => rows)).toEqual([[{ id: 1 }], [{ id: 1 }], [{ id: 1 }]]);
+    }
+    // A value that is none is one now as before.
+    for (let i = 0; i < 3; i++) expect(await codeOf(scoped.query(find, ['no uuid']))).toBe('22P02');
+    await cell.admin.query('ALTER TABLE app.things DROP COLUMN further');
+  });
+
   it('gives each result columns of its own, also when the server describes them no more', async () => {
     const scoped = cell.scoped(acme, { connections: 1 });
     const select = 'SELECT id, label, attributes FROM app.things';
@@ -441,6 +468,7 @@ describe('a prepared statement', () => {
   }
 });
 
+const first = ({ rows }: { readonly rows: readonly { readonly v: unknown }[] }): unknown => rows[0]?.v;
 const codeOfReason = (reason: unknown): unknown => (reason as { code?: unknown }).code;
 
 it('closing waits for connections that are just being opened', async () => {
