@@ -105,6 +105,12 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     for (const seat of placed) if (seat.state === 'retired') count++;
     return count;
   };
+  /** Of those, who is done soon. */
+  const leaving = (): number => {
+    let count = 0;
+    for (const seat of placed) if (seat.state === 'retired' && seat.holds === 0) count++;
+    return count;
+  };
 
   const leaseOf = (seat: Seat, login: Login): Lease => {
     seat.leases++;
@@ -115,6 +121,8 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
         if (held || released) return;
         held = true;
         seat.holds++;
+        // It was to go, and will not for a while: another one, then.
+        if (seat.state === 'retired' && seat.holds === 1) admitNext();
       },
       bound: (work) => seat.underWay.bound(work),
       refuse() {
@@ -169,7 +177,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
       handedOn = undefined;
     }
     // One that goes may have given its place to the next already.
-    while (queue.size > draining()) {
+    while (queue.size > leaving()) {
       const victim = chooseVictim(seats.values());
       if (victim === undefined) return;
       counts.evicted++;

@@ -1,7 +1,10 @@
 /** Few clients for many tenants: nobody's request fails because a client had to go. */
 import { MongoClient } from 'mongodb';
 import type { TenantId } from '../../../domain/ids.js';
+import { mongoUrlWithoutCredentials } from '../../../tenancy/cell-connections.js';
+import { createClientPool } from '../../../tenancy/mongo/client-pool.js';
 import type { ScopedMongoPool } from '../../../tenancy/mongo/scoped.js';
+import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
 import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
 
@@ -73,6 +76,34 @@ describe('a pool of clients', () => {
     await cursor.next();
     for (let position = 1; position < 6; position++) await collectionOf(pool, position).findOne({});
     expect(await cursor.toArray()).toHaveLength(8);
+  });
+
+  it('makes another client go when one that was to go is held by now', async () => {
+    const pool = createClientPool({
+      mongoUrl: mongoUrlWithoutCredentials(testStack().mongoUrl),
+      credentials: tenants.credentials,
+      maxClients: 2,
+      poolSize: 1,
+      waitMs: 3_000,
+      idleMs: 60_000,
+      recheckMs: 60_000,
+      loginPatienceMs: 1_000,
+      serverSelectionMs: 2_000,
+      socketTimeoutMs: 2_000,
+    });
+    const [first, second] = [await pool.lease(id(0)), await pool.lease(id(1))];
+    const third = pool.lease(id(2));
+    // Chosen, since all are at work; then its statement turns out to be a cursor's.
+    expect(pool.stats()).toMatchObject({ draining: 1, waiting: 1 });
+    first.hold();
+    second.release();
+    (await third).release();
+    // One that is held before anybody waits is not chosen, and neither is waited for.
+    const fourth = pool.lease(id(3));
+    (await fourth).release();
+    first.release();
+    await pool.close();
+    expect(pool.stats()).toMatchObject({ clients: 0, leases: 0 });
   });
 
   it('closes cursors that were forgotten, so that they keep no client', async () => {
