@@ -15,6 +15,7 @@ import { createRetries, isLoginRefused } from './refused-login.js';
 import { refused } from './refused.js';
 import { type CollectionParts, ScopedCollection } from './scoped-collection.js';
 import { signalOf } from './signal.js';
+import { Silence } from './silence.js';
 import { type AskAccess, createRunner, createSessionRunner } from './statement-runner.js';
 
 export interface ScopedMongoOptions {
@@ -31,6 +32,8 @@ export interface ScopedMongoOptions {
   readonly idleMs?: number;
   /** A cursor that nobody reads from is closed after so long. */
   readonly cursorIdleMs?: number;
+  /** A transaction that says nothing for so long is given up. The server ends one some time after it began, whatever it says. */
+  readonly transactionIdleMs?: number;
   /** How often a client in use looks whether its password has been rotated. */
   readonly recheckMs?: number;
   /** How long a refused login is tried again with the newest password. */
@@ -76,6 +79,7 @@ const DEFAULTS = {
   waitMs: 5_000,
   idleMs: 300_000,
   cursorIdleMs: 60_000,
+  transactionIdleMs: 60_000,
   recheckMs: 1_000,
   loginPatienceMs: 3_000,
   maxTimeMs: 10_000,
@@ -117,7 +121,8 @@ export function createScopedMongoWith(
       };
       return Object.freeze<ScopedMongo<M>>({
         collection: (name) => collectionOf(name, parts),
-        withTransaction: async (work, options) => transact(pool, context, parts, work, signalOf(options)),
+        withTransaction: async (work, options) =>
+          transact(pool, context, { ...parts, idleMs: settings.transactionIdleMs }, work, signalOf(options)),
       });
     },
     stats: () => pool.stats(),
@@ -129,11 +134,15 @@ function collectionOf<T extends Document>(name: string, parts: CollectionParts):
   return new ScopedCollection<T>(parts.guard.collection(name), parts);
 }
 
+interface TransactionParts extends CollectionParts {
+  readonly idleMs: number;
+}
+
 /** A rotation may refuse a login on the way; then nothing of it is committed, and it begins again. */
 async function transact<R, M extends MongoDeclaration>(
   pool: ClientPool,
   context: TenantContext,
-  parts: CollectionParts,
+  parts: TransactionParts,
   work: (transaction: ScopedTransaction<M>) => Promise<R>,
   signal: AbortSignal | undefined,
 ): Promise<R> {
@@ -168,7 +177,7 @@ const mayBeCommitted = (error: unknown): boolean =>
 async function inTransaction<R, M extends MongoDeclaration>(
   lease: Lease,
   context: TenantContext,
-  parts: CollectionParts,
+  parts: TransactionParts,
   work: (transaction: ScopedTransaction<M>) => Promise<R>,
   signal: AbortSignal | undefined,
 ): Promise<R> {
@@ -177,12 +186,15 @@ async function inTransaction<R, M extends MongoDeclaration>(
     return await session.withTransaction(async () => {
       signal?.throwIfAborted();
       let open = true;
-      const runner = createSessionRunner(lease, session, context, () => open);
+      const silence = new Silence(parts.idleMs, leftOpen);
+      const heard: Lease = { ...lease, bound: (asked) => silence.during(lease.bound(asked)) };
+      const runner = createSessionRunner(heard, session, context, () => open);
       const within = { ...parts, runner };
+      const transaction = Object.freeze<ScopedTransaction<M>>({
+        collection: (name) => collectionOf(name, within),
+      });
       try {
-        return await work(
-          Object.freeze<ScopedTransaction<M>>({ collection: (name) => collectionOf(name, within) }),
-        );
+        return await silence.ends(() => work(transaction));
       } catch (error) {
         // The driver's own error says whether the transaction may be tried again.
         throw error instanceof TenantryError && error.cause instanceof MongoError ? error.cause : error;
@@ -194,3 +206,6 @@ async function inTransaction<R, M extends MongoDeclaration>(
     await session.endSession();
   }
 }
+
+const leftOpen = (): TenantryError =>
+  new TenantryError('STORE_REFUSED', { store: 'MongoDB', reason: 'its transaction was left open' });

@@ -115,6 +115,25 @@ describe('a pool of clients', () => {
     await expect(forgotten[0]?.toArray()).rejects.toMatchObject({ code: 'STORE_REFUSED' });
   });
 
+  it('gives up transactions that were left open, so that they keep no client', async () => {
+    const pool = tenants.open({ maxClients: 1, transactionIdleMs: 150, waitMs: 3_000 });
+    let late: (() => Promise<unknown>) | undefined;
+    const left = pool.forTenant(contextOf(id(0))).withTransaction(async (transaction) => {
+      const transcripts = transaction.collection('transcripts');
+      late = () => transcripts.findOne({});
+      // Longer than it may say nothing, and never so long without a word.
+      const until = performance.now() + 400;
+      while (performance.now() < until) await transcripts.findOne({});
+      await transcripts.insertOne(transcript('left'));
+      await new Promise<never>(() => undefined);
+    });
+    await expect(left).rejects.toMatchObject({ code: 'STORE_REFUSED' });
+    await expect(late?.()).rejects.toMatchObject({ code: 'STORE_REFUSED' });
+    expect(await collectionOf(pool, 1).findOne({})).not.toBeNull();
+    expect(await collectionOf(pool, 0).findOne({ text: 'left' })).toBeNull();
+    expect(pool.stats().leases).toBe(0);
+  });
+
   it('does not close a client that has just connected before its callers have it', async () => {
     const pool = tenants.open({ maxClients: 1 });
     const connect = MongoClient.prototype.connect;
