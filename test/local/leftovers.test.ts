@@ -1,7 +1,7 @@
 // Nothing that was started stays behind, and nothing that was not started is stopped.
 
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import {
   commandOf,
@@ -11,6 +11,7 @@ import {
   sendSignal,
   treeOf,
 } from '../../local/identity.js';
+import { findOnPath } from '../../local/find.js';
 import { isLock, tryLock } from '../../local/lock.js';
 import { startPostgres } from '../../local/postgres.js';
 import { startRedis } from '../../local/redis.js';
@@ -114,6 +115,19 @@ it('keeps passwords in files for their owner alone, and out of the arguments', a
   const password = readFileSync(path.join(folder, 'password'), 'utf8');
   expect(server.url).toContain(password);
   expect(commandOf(server.pid ?? -1)).not.toContain(password);
+});
+
+it('is run by npm itself, with no shell between them that would hide that npm was killed', async () => {
+  const here = place();
+  const heard = path.join(here.folder, 'parent');
+  writeFileSync(path.join(here.folder, 'node'), `#!/bin/sh\necho $PPID > '${heard}'\n`, { mode: 0o755 });
+  const npm = process.env['npm_execpath'] ?? realpathSync(findOnPath('npm', process.env) ?? '');
+  for (const script of ['start', 'test', 'bench']) {
+    const env = { ...process.env, PATH: `${here.folder}${path.delimiter}${process.env['PATH']}` };
+    const child = spawn(process.execPath, [npm, 'run', script], { env, stdio: 'ignore' });
+    const code = await new Promise((resolve) => child.once('exit', resolve));
+    expect([script, code, readFileSync(heard, 'utf8').trim()]).toEqual([script, 0, `${child.pid}`]);
+  }
 });
 
 /** A process of its own that runs Redis in our folder. */
