@@ -47,6 +47,8 @@ export interface Directory {
 
 /** A key for whatever text came from outside, or undefined when it can be no tenant's. */
 export function keyOf(idOrSlug: string): TenantKey | undefined {
+  // Of anything else each look at it may say something else, and those who are looked up with it would pay for that.
+  if (typeof idOrSlug !== 'string') return undefined;
   return isUuid(idOrSlug) ? `id:${idOrSlug}` : slugKey(idOrSlug);
 }
 

@@ -57,6 +57,16 @@ test('a tenant that was provisioned is entered by its slug and by its id, with a
   expect(findCurrentTenant()).toBeUndefined();
 });
 
+test('what is no text is nobody, and nobody else’s look-up is disturbed by it', async () => {
+  const { slug, tenantId } = await insertTenant(world, { state: 'active' });
+  const spoken = [tenantId, 'no uuid'];
+  const odd = { toString: () => spoken.shift() } as string;
+  const entering = [odd, slug, [slug] as unknown as string].map((who) =>
+    codeOf(() => tenantry.runWithTenant(who, () => 'in')),
+  );
+  expect(await Promise.all(entering)).toEqual(['TENANT_NOT_FOUND', { came: 'in' }, 'TENANT_NOT_FOUND']);
+});
+
 test('without a context there is an error, and never a default', () => {
   expect(() => currentTenant()).toThrow(expect.objectContaining({ code: 'NO_TENANT_CONTEXT' }));
 });
