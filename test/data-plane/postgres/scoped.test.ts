@@ -104,6 +104,15 @@ describe('a statement', () => {
     const text = `SELECT count(*)::int AS count FROM (VALUES ${values.map((i) => `($${i + 1}::int)`).join()}) AS v`;
     for (let i = 0; i < 3; i++) expect((await scoped.query(text, values)).rows).toEqual([{ count: 65_535 }]);
     expect(await codeOf(scoped.query(text, [...values, 1]))).toBe('STATEMENT_REFUSED');
+    const missing: unknown[] = [1];
+    missing[2] = 3;
+    const endless = Object.assign(missing, {
+      *[Symbol.iterator]() {
+        for (let i = 0; i < 1_000_000; i++) yield i;
+      },
+    });
+    const { rows } = await scoped.query('SELECT $1::int AS a, $2::int AS b, $3::int AS c', endless);
+    expect(rows).toEqual([{ a: 1, b: null, c: 3 }]);
   });
 
   it('whose values are no parameters fails before anything of it is sent', async () => {
