@@ -93,6 +93,8 @@ export class Connection {
       pipeline: true,
     });
     const connection = new Connection(client, options);
+    // Also of what is prepared when it has logged in: one that is never open would be waited for for ever.
+    const late = setTimeout(() => connection.destroy(), options.connectTimeoutMs);
     try {
       await client.connect();
       guardReading(connection.#wire, (error) => connection.#unreadable(error));
@@ -100,6 +102,8 @@ export class Connection {
     } catch (error) {
       connection.destroy();
       throw new TenantryError('STORE_UNAVAILABLE', { store: 'PostgreSQL' }, { cause: error });
+    } finally {
+      clearTimeout(late);
     }
     return connection;
   }

@@ -1,8 +1,10 @@
 /** Connections cut, servers away, all connections in use, tenants suspended: what a statement on its way then gets. */
+import pg from 'pg';
 import type { TenantId } from '../../../domain/ids.js';
 import type { RunningServer } from '../../../local/server.js';
 import { ConnectionLost } from '../../../tenancy/postgres/connection.js';
 import type { ScopedPostgres, ScopedPostgresPool } from '../../../tenancy/postgres/scoped.js';
+import { openLink } from '../../support/link.js';
 import { type OwnServers, startOwnServers } from '../../support/servers.js';
 import { until } from '../../support/until.js';
 import { codeOf, isRunning, openCell, type TestCell } from './support.js';
@@ -77,6 +79,32 @@ describe('a connection that is cut', () => {
     expect(await outcome).toBe('STORE_UNAVAILABLE');
     expect((await scoped.transaction((tx) => tx.query(SELECT))).rowCount).toBe(1);
   });
+});
+
+describe('a connection that goes dumb when it has just logged in', () => {
+  it.each([false, true])(
+    'is given up in time, and the next is another (dedicated: %s)',
+    async (dedicated) => {
+      const link = await openLink(cell.url('runtime'));
+      const pool = cell.pool({ url: link.url, connections: 1, interactive: 1, acquireTimeoutMs: 500 });
+      const query = { text: SELECT, dedicated };
+      const prototype = pg.Client.prototype as unknown as { connect(this: pg.Client): Promise<void> };
+      const { connect } = prototype;
+      jest.spyOn(prototype, 'connect').mockImplementationOnce(async function (this: pg.Client) {
+        await connect.call(this);
+        link.hold();
+      });
+      try {
+        expect(await codeOf(pool.forTenant({ tenantId: acme }).query(query))).toBe('STORE_UNAVAILABLE');
+        const answered = async (): Promise<boolean> =>
+          (await codeOf(pool.forTenant({ tenantId: acme }).query(query))) === 'nothing';
+        await until('another one is open', answered, 2_000);
+        await pool.close();
+      } finally {
+        await link.close();
+      }
+    },
+  );
 });
 
 describe('connections that are all in use', () => {
