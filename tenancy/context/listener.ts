@@ -3,6 +3,7 @@
  * mode cannot carry it). What was missed while it was away is unknown, so each connecting is told as well.
  */
 import pg from 'pg';
+import { wireOf } from '../postgres/wire.js';
 
 const CHANNEL = 'tenantry_tenant';
 
@@ -94,8 +95,14 @@ export function listen(options: ListenerOptions): Listener {
   };
 }
 
-/** A connection that is broken cannot be ended well, and need not be. */
-const end = (client: pg.Client): Promise<void> => client.end().catch(() => undefined);
+/** A connection that is broken cannot be ended well, and need not be: a server that hangs does not say goodbye. */
+async function end(client: pg.Client): Promise<void> {
+  const late = setTimeout(() => wireOf(client).stream.destroy(), FAREWELL_MS);
+  await client.end().catch(() => undefined);
+  clearTimeout(late);
+}
+
+const FAREWELL_MS = 1_000;
 
 const FIRST_PAUSE = 50;
 const LAST_PAUSE = 2_000;

@@ -11,6 +11,7 @@ import {
   slugKey,
 } from '../../../tenancy/context/directory.js';
 import { createCredentials } from '../../../tenancy/context/credentials.js';
+import { openLink } from '../../support/link.js';
 import { type OwnServers, startOwnServers } from '../../support/servers.js';
 import { until } from '../../support/until.js';
 import { createWorld, type World } from '../../support/world.js';
@@ -355,3 +356,15 @@ describe('on a PostgreSQL of its own, whose processes may be stopped', () => {
     await until('it is back', () => directory.find(key(known.slug)).catch(() => undefined));
   }, 90_000);
 });
+
+test('a catalogue that says nothing any more keeps nobody from closing', async () => {
+  const link = await openLink(world.url('control', 'lookup'));
+  try {
+    const { directory } = openDirectory({ url: link.url });
+    await directory.listening;
+    link.hold();
+    await directory.close();
+  } finally {
+    await link.close();
+  }
+}, 10_000);
