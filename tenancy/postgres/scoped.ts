@@ -39,8 +39,9 @@ export interface ScopedPostgresOptions {
   /** After which the server ends a transaction that says nothing, in ms. Default 60 s. */
   readonly transactionIdleMs?: number | undefined;
   /**
-   * After which a transaction in repeatable read or serializable is cut, in ms; 0 for never. Its policies see the gate as
-   * it was at its first statement, so that a suspension does not reach it. Default 60 s.
+   * After which a transaction in repeatable read or serializable is cut, in ms, and one that has declared a cursor so long
+   * after that; 0 for never. Their policies see the gate as it was then, so that a suspension does not reach them.
+   * Default 60 s.
    */
   readonly snapshotMs?: number | undefined;
   /** How long to wait for a connection, in ms. Default 5 s. */

@@ -31,6 +31,9 @@ export function admitStatement(text: string, where: 'alone' | 'in transaction'):
 /** Of what may run in a transaction: a rollback to a savepoint. */
 export const isRollback = (text: string): boolean => keywordOf(text) === 'ROLLBACK';
 
+/** Of what may run in a transaction: one that is read from by later statements. */
+export const isCursor = (text: string): boolean => keywordOf(text) === 'DECLARE';
+
 /** What a tool such as an ORM says through a connected client to begin or end a transaction; undefined for others. */
 export type TransactionCommand =
   | { readonly kind: 'begin'; readonly modes: string }

@@ -8,7 +8,7 @@ import type { Ahead, Connection } from './connection.js';
 import { type Given, type Limits, limitsOf, statementOf } from './given.js';
 import type { Statement } from './group.js';
 import type { InteractivePool } from './interactive.js';
-import { admitStatement, isRollback } from './statement.js';
+import { admitStatement, isCursor, isRollback } from './statement.js';
 
 export type IsolationLevel = 'read committed' | 'repeatable read' | 'serializable';
 
@@ -35,6 +35,7 @@ export class Transaction {
   readonly #connection: Connection;
   readonly #enter: Enter;
   readonly #defaultMs: number;
+  readonly #snapshotMs: number;
   /** What the server was told last; undefined when a rollback to a savepoint may have taken it back. */
   #timeoutMs: number | undefined;
   #over = false;
@@ -42,7 +43,14 @@ export class Transaction {
   #limit: NodeJS.Timeout | undefined;
   #outlived: TenantryError | undefined;
 
-  private constructor(pool: InteractivePool, connection: Connection, enter: Enter, timeoutMs: number) {
+  private constructor(
+    pool: InteractivePool,
+    connection: Connection,
+    enter: Enter,
+    timeoutMs: number,
+    snapshotMs: number,
+  ) {
+    this.#snapshotMs = snapshotMs;
     this.#pool = pool;
     this.#connection = connection;
     this.#enter = enter;
@@ -66,17 +74,14 @@ export class Transaction {
     },
   ): Promise<Transaction> {
     const connection = await pool.acquire(o.signal);
-    const transaction = new Transaction(pool, connection, enter, o.timeoutMs);
+    const transaction = new Transaction(pool, connection, enter, o.timeoutMs, o.snapshotMs);
     try {
       const begun = transaction.#run([
         { text: `BEGIN ${o.modes}`.trim() },
         enter({ statementMs: o.timeoutMs, idleMs: o.idleMs }),
       ]);
       await transaction.#until(o.signal, begun);
-      if (o.snapshotMs > 0 && KEEPS_ITS_SNAPSHOT.test(o.modes))
-        transaction.#limit = setTimeout(() => {
-          if (transaction.cancel()) transaction.#outlived = outlived();
-        }, o.snapshotMs);
+      if (KEEPS_ITS_SNAPSHOT.test(o.modes)) transaction.#keepsASnapshot();
       return transaction;
     } catch (error) {
       // It may have begun and then failed, and that answer may still be under way.
@@ -107,6 +112,8 @@ export class Transaction {
     // A time-out stays for the rest of a transaction, so the one that it had before is set again.
     const ahead = back || timeoutMs === this.#timeoutMs ? [] : [this.#enter({ statementMs: timeoutMs })];
     this.#timeoutMs = back ? undefined : timeoutMs;
+    // Read from later, it says what its policies saw when it was declared.
+    if (isCursor(statement.text)) this.#keepsASnapshot();
     try {
       return await this.#until(signal, this.#run(ahead, statement) as Promise<QueryResult<R>>);
     } catch (error) {
@@ -141,6 +148,14 @@ export class Transaction {
     clearTimeout(this.#limit);
     this.#pool.cancel(this.#connection);
     return true;
+  }
+
+  /** And with it the gate as it was: from now on its time is limited. */
+  #keepsASnapshot(): void {
+    if (this.#snapshotMs <= 0) return;
+    this.#limit ??= setTimeout(() => {
+      if (this.cancel()) this.#outlived = outlived();
+    }, this.#snapshotMs);
   }
 
   #end(): void {

@@ -235,6 +235,19 @@ describe('a tenant whose gate closes', () => {
       expect(await codeOf(pooled.query('COMMIT'))).toBe('STORE_REFUSED');
       pooled.release();
     };
+    // A cursor's snapshot is that of its beginning, whatever its transaction's isolation.
+    const keepsACursor = async (): Promise<void> => {
+      const { tenantId, on } = await limited();
+      const outcome = on.transaction(async (tx) => {
+        await tx.query(INSERT, [tenantId, 2, 'two']);
+        await tx.query(`DECLARE kept CURSOR FOR ${SELECT}`);
+        expect((await tx.query('FETCH 1 FROM kept')).rowCount).toBe(1);
+        await cell.gate(tenantId, 'blocked');
+        expect((await tx.query('FETCH 1 FROM kept')).rowCount).toBe(1);
+        await tx.query('SELECT pg_sleep(10)');
+      });
+      expect(await codeOf(outcome)).toBe('STORE_REFUSED');
+    };
     // The others look at the gate anew with each statement, and take their time.
     const looksAnew = async (): Promise<void> => {
       const { on } = await limited();
@@ -244,6 +257,7 @@ describe('a tenant whose gate closes', () => {
       keepsItsSnapshot('repeatable read'),
       keepsItsSnapshot('serializable'),
       keepsItInThePool(),
+      keepsACursor(),
       looksAnew(),
     ]);
   });
