@@ -125,15 +125,17 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
 
   async #open(lease: Lease, session: ClientSession | undefined): Promise<void> {
     const { statement, open } = this.#start();
-    const cursor = open(lease.login.collection(statement.collection), session);
+    let cursor: AbstractCursor<Document> | undefined;
     try {
+      // The driver may refuse what it is given, before anything is sent.
+      cursor = open(lease.login.collection(statement.collection), session);
       await this.#take(cursor);
       // The rest must come over this client: nothing that it still has to open may meet a rotated password.
       if (cursor.id?.isZero() === false && session === undefined) await lease.login.fill();
     } catch (error) {
       this.#buffer = [];
       this.#position = 0;
-      await cursor.close().catch(() => undefined);
+      await cursor?.close().catch(() => undefined);
       lease.release();
       throw error;
     }

@@ -158,6 +158,27 @@ describe('a pool of clients', () => {
     expect(crowded).toBeDefined();
   });
 
+  it('gets a client back from a cursor that cannot be opened, whenever its caller has gone', async () => {
+    const { connect } = MongoClient.prototype;
+    for (let turns = 0; turns < 20; turns++) {
+      const pool = tenants.open({ maxClients: 1 });
+      const leaving = new AbortController();
+      jest.spyOn(MongoClient.prototype, 'connect').mockImplementationOnce(async function (this: MongoClient) {
+        const connected = await connect.call(this);
+        void (async () => {
+          for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+          leaving.abort(new Error('left'));
+        })();
+        return connected;
+      });
+      const sort = { text: 'sideways' as never };
+      const read = collectionOf(pool, 0).find({}, { sort, signal: leaving.signal }).next();
+      await expect(read).rejects.toThrow();
+      await until(`no lease is left, ${turns}`, () => pool.stats().leases === 0, 500);
+      await pool.close(100);
+    }
+  });
+
   it('closes clients that nobody uses', async () => {
     const pool = tenants.open({ idleMs: 200 });
     await collectionOf(pool, 0).findOne({});
