@@ -1,5 +1,6 @@
 /** The no-op workflow's worker, in a process of its own, bundled and tuned as the real one is. */
 import { bundleWorkflowCode, DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker';
+import { readConfig } from '../../domain/config.js';
 import { bundling } from '../../worker/bundle.js';
 import { workerTuning } from '../../worker/worker.js';
 import { noopActivities } from './activities.js';
@@ -12,7 +13,7 @@ async function main(address: string, taskQueue: string): Promise<void> {
     taskQueue,
     workflowBundle,
     activities: noopActivities,
-    ...workerTuning(100),
+    ...workerTuning(readConfig(['TENANTRY_WORKER_ACTIVITIES'], {}).TENANTRY_WORKER_ACTIVITIES),
   });
   const running = worker.run();
   process.send?.('ready');

@@ -100,17 +100,14 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   let closing = false;
   let onDrained = (): void => undefined;
 
-  const draining = (): number => {
+  const countOf = (is: (seat: Seat) => boolean): number => {
     let count = 0;
-    for (const seat of placed) if (seat.state === 'retired') count++;
+    for (const seat of placed) if (is(seat)) count++;
     return count;
   };
-  /** Of those, who is done soon. */
-  const leaving = (): number => {
-    let count = 0;
-    for (const seat of placed) if (seat.state === 'retired' && seat.holds === 0) count++;
-    return count;
-  };
+  const isDraining = (seat: Seat): boolean => seat.state === 'retired';
+  /** And is done soon. */
+  const isLeaving = (seat: Seat): boolean => isDraining(seat) && seat.holds === 0;
 
   const leaseOf = (seat: Seat, login: Login): Lease => {
     seat.leases++;
@@ -177,7 +174,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
       handedOn = undefined;
     }
     // One that goes may have given its place to the next already.
-    while (queue.size > leaving()) {
+    while (queue.size > countOf(isLeaving)) {
       const victim = chooseVictim(seats.values());
       if (victim === undefined) return;
       counts.evicted++;
@@ -330,8 +327,8 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
       const sum = (of: (seat: Seat) => number): number => all.reduce((total, seat) => total + of(seat), 0);
       return {
         clients: all.length,
-        connecting: sum(({ state }) => Number(state === 'connecting')),
-        draining: draining(),
+        connecting: countOf(({ state }) => state === 'connecting'),
+        draining: countOf(isDraining),
         leases: sum(({ leases }) => leases),
         waiting: [...queue].reduce((total, { callers }) => total + callers.size, 0),
         connections: sum(({ login }) => 1 + (login?.connections() ?? poolSize)),

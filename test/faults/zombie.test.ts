@@ -6,15 +6,12 @@
 import pg from 'pg';
 import { withClient } from '../../catalogue/bootstrap.js';
 import type { Fence } from '../../domain/contracts.js';
-import { mongoDatabaseName, redisKey, redisMarkerKey } from '../../domain/names.js';
+import { mongoDatabaseName, redisKey } from '../../domain/names.js';
 import { readGates } from '../../tenancy/postgres/gate.js';
-import { reconcileNamespaces, type Unsettled } from '../../tenancy/redis/reconcile.js';
-import { surveyTenant } from '../../tenancy/survey.js';
 import { expectAgreement, expectResidue } from '../support/agreement.js';
 import { expectActive, expectNothingLeft, expectUndone } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
 import { untilWaiting, whileLocked } from '../support/locks.js';
-import { atPoints } from '../support/points.js';
 import { startProvision } from '../support/provision.js';
 import { admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
 import { until } from '../support/until.js';
@@ -386,168 +383,6 @@ describe('a step that goes on after it was given up', () => {
     await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
   });
 
-  it("an ACL user that is made again behind its tenant's undo is taken away again", async () => {
-    const { asked, fence } = await askAndAdmit(world);
-    await make(world, fence);
-    const holds = createHolds();
-    const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
-    const { redis } = await cells.get(world.cell);
-    const hold = holds.at('before SETUSER');
-    const reconciling = reconcileNamespaces(catalogue, secrets, redis, world.cell);
-    await hold.reached;
-    await undo(world, fence);
-    await close(world, fence);
-    hold.release();
-    await reconciling;
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
-  });
-
-  it.each(['user', 'marker'])(
-    'also a %s that was made by a run which the catalogue then left',
-    async (made) => {
-      const { asked, fence } = await askAndAdmit(world);
-      await make(world, fence);
-      const holds = createHolds();
-      const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
-      const { redis } = await cells.get(world.cell);
-      if (made === 'marker') await redis.del(redisMarkerKey(asked.tenantId));
-      const away: typeof catalogue = {
-        ...catalogue,
-        tenants: {
-          ...catalogue.tenants,
-          haveRedisUsers: () => Promise.reject(new Error('Connection terminated')),
-        },
-      };
-      const unsettled: Unsettled = new Map();
-      const hold = holds.at(made === 'marker' ? 'before SET' : 'before SETUSER');
-      const reconciling = settled(reconcileNamespaces(away, secrets, redis, world.cell, unsettled));
-      await hold.reached;
-      await undo(world, fence);
-      await close(world, fence);
-      hold.release();
-      expect(await reconciling).toMatchObject({ code: 'CATALOGUE_UNAVAILABLE' });
-      await reconcileNamespaces(catalogue, secrets, redis, world.cell, unsettled);
-      await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
-    },
-  );
-
-  it('also a marker of a run that Redis left before it had the user', async () => {
-    const { asked, fence } = await askAndAdmit(world);
-    await make(world, fence);
-    const holds = createHolds();
-    const { cells, catalogue, secrets } = atPoints(world.dependencies, async (point, workflowId) => {
-      await holds.reach(point, workflowId);
-      if (point === 'after SET') throw new Error('Connection is closed.');
-    });
-    const { redis } = await cells.get(world.cell);
-    await redis.del(redisMarkerKey(asked.tenantId));
-    const unsettled: Unsettled = new Map();
-    const hold = holds.at('before SET');
-    const reconciling = settled(reconcileNamespaces(catalogue, secrets, redis, world.cell, unsettled));
-    await hold.reached;
-    await undo(world, fence);
-    await close(world, fence);
-    hold.release();
-    expect(await reconciling).toMatchObject({ message: 'Connection is closed.' });
-    const { dependencies } = world;
-    await reconcileNamespaces(
-      catalogue,
-      secrets,
-      (await dependencies.cells.get(world.cell)).redis,
-      world.cell,
-      unsettled,
-    );
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
-  });
-
-  it('also what a run has made while another one came and went', async () => {
-    const { asked, fence } = await askAndAdmit(world);
-    await make(world, fence);
-    const holds = createHolds();
-    const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
-    const { redis } = await cells.get(world.cell);
-    await redis.del(redisMarkerKey(asked.tenantId));
-    const unsettled: Unsettled = new Map();
-    const hold = holds.at('after SET');
-    const reconciling = reconcileNamespaces(catalogue, secrets, redis, world.cell, unsettled);
-    await hold.reached;
-    const another = (await world.dependencies.cells.get(world.cell)).redis;
-    await reconcileNamespaces(catalogue, secrets, another, world.cell, unsettled);
-    await undo(world, fence);
-    await close(world, fence);
-    hold.release();
-    await reconciling;
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
-  });
-
-  it("a marker that is set again behind its tenant's undo is taken away again", async () => {
-    const { asked, fence } = await askAndAdmit(world);
-    await make(world, fence);
-    const holds = createHolds();
-    const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
-    const { redis } = await cells.get(world.cell);
-    await redis.del(redisMarkerKey(asked.tenantId));
-    const hold = holds.at('before SET');
-    const reconciling = reconcileNamespaces(catalogue, secrets, redis, world.cell);
-    await hold.reached;
-    await undo(world, fence);
-    await close(world, fence);
-    hold.release();
-    expect(await reconciling).toMatchObject({ markers: 0 });
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
-  });
-
-  it('but one that was there stays, for the undo to know the keys by', async () => {
-    const { asked, fence } = await askAndAdmit(world);
-    await make(world, fence);
-    const holds = createHolds();
-    const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
-    const { redis } = await cells.get(world.cell);
-    const key = redisKey(asked.tenantId, 'session', '1');
-    await redis.set(key, 'data');
-    const hold = holds.at('before SETUSER');
-    const reconciling = reconcileNamespaces(catalogue, secrets, redis, world.cell);
-    await hold.reached;
-    // An undo has begun, and has removed nothing yet.
-    await world.catalogue.steps.begin(fence, 'undo-redis');
-    hold.release();
-    await reconciling;
-    expect(await surveyRedis(world, asked.tenantId)).toEqual(['marker']);
-    await undo(world, fence);
-    expect(await redis.exists(key)).toBe(0);
-    await close(world, fence);
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
-  });
-
-  it('what a retry has made meanwhile is not taken away for the attempt before', async () => {
-    const { asked, fence } = await askAndAdmit(world);
-    await make(world, fence);
-    const holds = createHolds();
-    const { cells, catalogue, secrets } = atPoints(world.dependencies, holds.reach);
-    const { redis } = await cells.get(world.cell);
-    const gate = holds.at('withdrawal');
-    const tenants: typeof catalogue.tenants = {
-      ...catalogue.tenants,
-      async unlessDue(id, work) {
-        await holds.reach('withdrawal', undefined);
-        return catalogue.tenants.unlessDue(id, work);
-      },
-    };
-    const hold = holds.at('before SETUSER');
-    const reconciling = reconcileNamespaces({ ...catalogue, tenants }, secrets, redis, world.cell);
-    await hold.reached;
-    await undo(world, fence);
-    await close(world, fence);
-    hold.release();
-    await gate.reached;
-    const retried = await admit(world, asked, 2);
-    await make(world, retried);
-    gate.release();
-    await reconciling;
-    await proveAndActivate(world, retried);
-    await expectActive(world, asked);
-  });
-
   const rowOf = ({ operationId }: Pick<Fence, 'operationId'>) => ({
     text: 'SELECT FROM operation WHERE id = $1 FOR UPDATE',
     values: [operationId],
@@ -574,12 +409,6 @@ describe('a step that goes on after it was given up', () => {
     await expectNothingLeft(world, asked.tenantId);
   });
 });
-
-/** The kinds of what Redis has of a tenant. */
-async function surveyRedis(world: World, tenantId: Fence['tenantId']): Promise<string[]> {
-  const found = await surveyTenant(await world.dependencies.cells.get(world.cell), tenantId);
-  return found.filter(({ store }) => store === 'redis').map(({ kind }) => kind);
-}
 
 const UNDOS = ['undoPostgres', 'undoMongo', 'undoRedis'] as const;
 
