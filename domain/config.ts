@@ -131,7 +131,7 @@ export const VARIABLES = {
     'how long running activities may finish at a stop',
     false,
   ],
-  TENANTRY_WORKER_ACTIVITIES: [count.default(100), 'activities at once in one worker', false],
+  TENANTRY_WORKER_ACTIVITIES: [count.default(200), 'activities at once in one worker', false],
   TENANTRY_WORKER_CONNECTIONS: [
     count.default(32),
     "connections of one worker in each of its larger pools: the catalogue's, and each cell's busy ones",

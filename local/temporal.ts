@@ -75,6 +75,8 @@ const dynamicConfig = {
   'history.visibilityProcessorMaxPollRPS': 100,
   'matching.numTaskqueueReadPartitions': 1,
   'matching.numTaskqueueWritePartitions': 1,
+  // An activity goes out with the answer to the workflow task that asked for it, to a worker with a free slot.
+  'system.enableActivityEagerExecution': true,
   // The dev server would ask its database at each use which search attributes there are, for those who try out new ones.
   'system.forceSearchAttributesCacheRefreshOnRead': false,
 };

@@ -40,18 +40,28 @@ describe('the file', () => {
     expect(() => execFileSync('docker', ['compose', 'config', '--quiet'], { cwd: root })).not.toThrow();
   });
 
-  test('names only services, networks, volumes and secrets that it declares, and uses all that it declares', () => {
+  test('names only services, networks, volumes, secrets and configs that it declares, and uses all that it declares', () => {
     const used = {
       secrets: services.flatMap(([, service]) => service.secrets ?? []),
+      configs: services.flatMap(([, service]) => (service.configs ?? []).map(({ source }) => source)),
       networks: services.flatMap(([, service]) => service.networks ?? []),
       volumes: services.flatMap(([, service]) =>
         (service.volumes ?? []).map((volume) => volume.split(':')[0]),
       ),
     };
-    for (const kind of ['secrets', 'networks', 'volumes'] as const)
+    for (const kind of ['secrets', 'configs', 'networks', 'volumes'] as const)
       expect([...new Set(used[kind])].toSorted()).toEqual(Object.keys(compose[kind]).toSorted());
     for (const [, service] of services)
       for (const name of Object.keys(service.depends_on ?? {})) expect(compose.services).toHaveProperty(name);
+  });
+
+  test('gives Temporal the setting by which activities come without a queue', () => {
+    const { environment, configs: [config] = [] } = compose.services['temporal'] ?? {};
+    expect(config?.target).toBe(environment?.['DYNAMIC_CONFIG_FILE_PATH']);
+    const { file } = compose.configs[config?.source ?? ''] ?? {};
+    expect(parse(readFileSync(path.join(root, file ?? 'missing'), 'utf8'))).toEqual({
+      'system.enableActivityEagerExecution': [{ value: true }],
+    });
   });
 
   test('takes nothing from the environment of whoever starts it without saying so when it is missing', () => {
@@ -296,6 +306,7 @@ interface Service {
   readonly command?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
   readonly secrets?: readonly string[];
+  readonly configs?: readonly { readonly source: string; readonly target: string }[];
   readonly ports?: readonly string[];
   readonly networks?: readonly string[];
   readonly volumes?: readonly string[];
@@ -310,6 +321,7 @@ interface Compose {
   readonly networks: Readonly<Record<string, unknown>>;
   readonly volumes: Readonly<Record<string, unknown>>;
   readonly secrets: Readonly<Record<string, { readonly file: string }>>;
+  readonly configs: Readonly<Record<string, { readonly file: string }>>;
 }
 
 /** What a process reads: the names in its entry point, which is where the environment becomes configuration. */

@@ -1,3 +1,4 @@
+import { temporal as proto } from '@temporalio/proto';
 import { expectAgreement } from '../support/agreement.js';
 import { startProvision } from '../support/provision.js';
 import { createWorld, type World } from '../support/world.js';
@@ -38,6 +39,19 @@ describe('provisioning a tenant', () => {
     const ledger = await world.catalogue.tenants.allocations(asked.tenantId);
     expect(new Set(ledger.map((allocation) => allocation.state))).toEqual(new Set(['verified']));
     expect(await expectAgreement(world, asked.tenantId)).toHaveLength(ledger.length);
+  });
+
+  it('takes its activities from the answers to its workflow tasks, and none out of a queue', async () => {
+    const { handle } = await startProvision(world, await world.ask());
+    await handle.result();
+    const { workflowService, options } = world.temporal;
+    const described = await workflowService.describeTaskQueue({
+      namespace: options.namespace,
+      taskQueue: { name: world.taskQueue },
+      taskQueueType: proto.api.enums.v1.TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+      reportStats: true,
+    });
+    expect(described.stats).toMatchObject({ tasksAddRate: 0, approximateBacklogCount: expect.anything() });
   });
 
   it.each([
