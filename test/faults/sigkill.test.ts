@@ -147,7 +147,7 @@ async function dieAndGoOn(
   try {
     const runs = asked.map((one) => ({
       ...one,
-      started: startProvision(world, { ...one.asked, patience: PATIENCE, workflowTaskTimeout: '1s' }),
+      started: startProvision(world, { ...one.asked, patience: PATIENCE, workflowTaskTimeout: '3s' }),
     }));
     await crashing.killed;
     successor = await world.startWorker();
