@@ -9,6 +9,9 @@ import { expectActive, expectCanary, expectUndone } from '../support/expect.js';
 import { startProvision } from '../support/provision.js';
 import { createWorld, type RunningWorker, type World } from '../support/world.js';
 
+/** Temporal refuses updates of a run whose workflow tasks timed out three times; a slow machine needs over 1 s for some. */
+const WORKFLOW_TASK_TIMEOUT = '3s';
+
 /** Short, so that a task which died with its worker is soon somebody else's. */
 const PATIENCE = { step: 60_000, undo: 60_000, attempt: 3_000 };
 
@@ -147,7 +150,11 @@ async function dieAndGoOn(
   try {
     const runs = asked.map((one) => ({
       ...one,
-      started: startProvision(world, { ...one.asked, patience: PATIENCE, workflowTaskTimeout: '3s' }),
+      started: startProvision(world, {
+        ...one.asked,
+        patience: PATIENCE,
+        workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT,
+      }),
     }));
     await crashing.killed;
     successor = await world.startWorker();

@@ -45,6 +45,7 @@ describe('provisioning a tenant', () => {
     const { handle } = await startProvision(world, await world.ask());
     await handle.result();
     const { workflowService, options } = world.temporal;
+    // A server of somebody's own needs system.enableActivityEagerExecution for it.
     const described = await workflowService.describeTaskQueue({
       namespace: options.namespace,
       taskQueue: { name: world.taskQueue },
