@@ -155,9 +155,10 @@ describe('what is one for all tenants', () => {
     await refusedBeforeItIsSent(`EXPLAIN ${SELECT}`);
     await refusedBeforeItIsSent(`EXPLAIN (ANALYZE, COSTS off) ${SELECT}`);
     await refusedBeforeItIsSent('EXPLAIN EXECUTE t1');
-    await cell.admin.query('ANALYZE app.things');
     await raw.query(`PREPARE others AS ${SELECT} WHERE label = 'a secret'`);
     await raw.query('BEGIN');
+    // Whatever the statistics say: with an index only the tenant's own rows would be looked at.
+    await raw.query('SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off');
     await raw.query(ENTER, [acme]);
     const told = async (text: string): Promise<string> => JSON.stringify((await raw.query(text)).rows);
     expect(await told(`EXPLAIN ANALYZE ${SELECT} WHERE id = 1`)).toContain('Rows Removed by Filter: 1');
