@@ -41,10 +41,11 @@ const OUTAGE: Record<StoreName, (error: unknown) => boolean> = {
 
 /**
  * Unreachable, shutting down, stepping down, or full. Codes: 6, 7, 89 network; 91, 11600, 11602 shutdown; 189,
- * 10107, 13435, 13436 elections; 50, 262 time limits; 14031 disk full; 112 write conflict; 46, 117 lock busy.
+ * 10107, 13435, 13436 elections; 50, 262 time limits; 14031 disk full; 112 write conflict; 46, 117 lock busy;
+ * 43 a cursor that the server lost, as by a restart between two of its batches.
  */
 const MONGO_PASSING = new Set([
-  6, 7, 46, 50, 89, 91, 112, 117, 189, 262, 10107, 11600, 11602, 13435, 13436, 14031,
+  6, 7, 43, 46, 50, 89, 91, 112, 117, 189, 262, 10107, 11600, 11602, 13435, 13436, 14031,
 ]);
 
 function isMongoOutage(error: unknown): boolean {

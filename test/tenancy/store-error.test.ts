@@ -87,6 +87,7 @@ test.each([
   ['a client that was closed', new MongoClientClosedError()],
   ['a topology that was closed', new MongoTopologyClosedError('hush')],
   ['a shutdown', mongoCode(91)],
+  ['a cursor that a restart took', mongoCode(43)],
   ['a step-down', mongoCode(11_602)],
   ['no primary', mongoCode(10_107)],
   ['a full disk', mongoCode(14_031)],
