@@ -22,7 +22,6 @@ export function startCrashingWorker(world: World, points: CrashPlan['points']): 
     env: {
       ...process.env,
       ...world.env,
-      TENANTRY_WORKER_ACTIVITIES: '100',
       TENANTRY_LOG_LEVEL: 'info',
       [CRASH_PLAN]: JSON.stringify(plan),
     },
