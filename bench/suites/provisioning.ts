@@ -343,14 +343,16 @@ async function createBatch(stage: Stage): Promise<void> {
 
 async function batches(stage: Stage, batch: BatchPhases): Promise<Record<string, Figure>> {
   const items = Array.from({ length: SINGLES });
-  const { singles, batched, hand } = await inTurn(3, {
+  const side = {
     singles: async () => (await timed(() => atOnce(AT_ONCE, items, () => create(stage, 60)))) / SINGLES,
     batched: async () => (await timed(() => createBatch(stage))) / BATCH,
     hand: async () => {
       const prepared = otherBatch(stage, batch);
       return (await timed(() => batchByHand(stage, prepared))) / BATCH;
     },
-  });
+  };
+  for (const warmUp of Object.values(side)) await warmUp();
+  const { singles, batched, hand } = await inTurn(3, side);
   return {
     batch_vs_single: figure(ratios(singles, batched), { is: '>=', value: 3 }),
     batch_vs_hand: figure(ratios(hand, batched), { is: '>=', value: 0.8 }),

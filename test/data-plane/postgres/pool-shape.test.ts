@@ -242,7 +242,7 @@ test('the end of the pool ends nothing, for its connections are those of all', a
 });
 
 test('what was meant for a transaction that could not begin does not run alone', async () => {
-  const pressed = cell.pool({ interactive: 1, acquireTimeoutMs: 100 }).forTenant({ tenantId: acme });
+  const pressed = cell.pool({ interactive: 1, acquireTimeoutMs: 1_000 }).forTenant({ tenantId: acme });
   await pressed.transaction(async () => {
     const client = await pressed.pool.connect();
     const codes = await Promise.all(
