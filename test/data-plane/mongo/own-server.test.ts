@@ -104,6 +104,21 @@ it('goes on when the server was killed under traffic: failures say so, and none 
   expect(pool.stats().leases).toBe(0);
 });
 
+it('says of a cursor that did not live through a restart that the store was away, and finds all when asked anew', async () => {
+  const pool = tenants.open({ serverSelectionMs: 10_000 });
+  const transcripts = collectionOf(pool, ids[0] as TenantId);
+  const cursor = transcripts.find({}, { batchSize: 3 });
+  await cursor.next();
+  await mongo.kill();
+  await mongo.start();
+  const rest = cursor.toArray();
+  await expect(rest).rejects.toMatchObject({
+    code: 'STORE_UNAVAILABLE',
+    cause: { codeName: 'CursorNotFound' },
+  });
+  expect((await transcripts.find({}, { batchSize: 3 }).toArray()).length).toBeGreaterThanOrEqual(9);
+});
+
 it('does not wait for ever for a server that says nothing', async () => {
   const pool = tenants.open({ socketTimeoutMs: 400, serverSelectionMs: 800, maxClients: 2 });
   const id = ids[0] as TenantId;
