@@ -108,7 +108,7 @@ async function prepare(
   }
 }
 
-/** A minute: such a token stands in the text of a statement, and its probe is one round trip. */
+/** A minute: a probe is one transaction of a few round trips. */
 const PROBE_TOKEN_MS = 60_000;
 
 function probesAs({ manifest, contextKeys }: CellRegistryOptions, cell: CellName): SwitchTo {

@@ -5,6 +5,7 @@
  */
 import { escapeLiteral } from 'pg';
 import type { TenantId } from '../../domain/ids.js';
+import type { Statement } from './in-order.js';
 
 /** The setting that carries the tenant of a transaction. Read without missing_ok: no context is an error. */
 export const TENANT_SETTING = 'app.tenant_id';
@@ -31,20 +32,25 @@ export const ENTER_WITH_TOKEN = 'SELECT tenantry.enter_with_token($1, $2, $3)';
 export const ENTER_ALONE = 'SELECT tenantry.enter_alone($1)';
 export const ENTER_ALONE_WITH_TOKEN = 'SELECT tenantry.enter_alone_with_token($1)';
 
-/** Statements, as one text, that make the transaction a tenant's, or nobody's. */
-export type SwitchTo = (tenant: TenantId | '') => string;
+/**
+ * Statements that make the transaction a tenant's. For probes, which become one tenant after the other in one transaction, on
+ * connections where no product's text runs.
+ */
+export type SwitchTo = (tenant: TenantId) => readonly Statement[];
+
+/** Makes the transaction the named tenant's, or nobody's: `enter` would refuse the second. */
+export const setTenant = (tenant: TenantId | ''): string =>
+  `SET LOCAL ${TENANT_SETTING} = ${escapeLiteral(tenant)}`;
+
+export const switchTo: SwitchTo = (tenant) => [setTenant(tenant)];
 
 /**
- * For probes, which become one tenant after the other in one transaction. Statements of their own, which no product can
- * send; `enter` would refuse the second.
+ * The same in hardened mode. The token goes as a value, which no list of statements shows and no log of a failed one: a SET
+ * takes none, so it only has the transaction forget whose it was.
  */
-export const switchTo: SwitchTo = (tenant) => `SET LOCAL ${TENANT_SETTING} = ${escapeLiteral(tenant)}`;
-
-/** The same in hardened mode. A SET takes no parameters, so the token stands in the text: it should not live long. */
 export const switchByToken =
   (sign: (tenant: TenantId) => string): SwitchTo =>
-  (tenant) =>
-    `${switchTo(tenant)}; SET LOCAL ${TOKEN_SETTING} = ${escapeLiteral(tenant === '' ? '' : sign(tenant))}`;
+  (tenant) => [setTenant(''), { text: ENTER_WITH_TOKEN, values: [sign(tenant), null, null] }];
 
 /** Within a transaction: the time-out that it began with, in ms, once it was changed. */
 const LIMIT_SETTING = 'tenantry.statement_ms';

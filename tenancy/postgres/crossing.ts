@@ -7,6 +7,7 @@ import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { type Manifest, tablesInOrder } from '../../domain/manifest.js';
 import { type SwitchTo, switchTo } from './context-sql.js';
+import { queryInOrder } from './in-order.js';
 import { qualified } from './product-schema.js';
 import { rowSecurityFlaws } from './row-security.js';
 
@@ -27,7 +28,7 @@ export async function crossPostgres(
   const tables = tablesInOrder(manifest).map(([name]) => name);
   const statements = [
     'BEGIN READ ONLY',
-    become(as),
+    ...become(as),
     // Its own gate first: a context that sees nothing at all would prove nothing.
     `SELECT 'own gate' AS probe, '' AS target, count(*)::int AS seen FROM tenantry.gate`,
     ...tables.map(
@@ -41,8 +42,7 @@ export async function crossPostgres(
   const client = await runtime.connect();
   let failure: Error | undefined;
   try {
-    // One text of many statements is answered by a list.
-    const results = (await client.query(statements.join(';\n'))) as unknown as QueryResult<Partial<Answer>>[];
+    const results: QueryResult<Partial<Answer>>[] = await queryInOrder(client, statements);
     const [gate, ...through] = results.flatMap(({ rows }) => rows.filter((row) => row.probe !== undefined));
     if (gate?.seen !== 1)
       throw new TenantryError('VERIFICATION_FAILED', {

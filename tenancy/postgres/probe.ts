@@ -1,14 +1,15 @@
 /**
  * The probe of a tenant in PostgreSQL, as the product's own role: it fills every table and reads it back, then, as
  * another tenant, must see none of it and must be refused by row-level security when it writes into it, and without
- * any tenant must not even be answered. All in one round trip and one transaction that is rolled back, so a probe
- * leaves no row behind, even when the process dies in the middle.
+ * any tenant must not even be answered. All in one transaction that is rolled back, so a probe leaves no row behind, even
+ * when the process dies in the middle; and in one round trip, but for the tokens of hardened mode.
  */
 import { escapeLiteral, type Pool, type QueryResult } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { type ColumnType, type Manifest, type TableSpec, tablesInOrder } from '../../domain/manifest.js';
-import { SQLSTATE, type SwitchTo, switchTo, TOKEN_SETTING } from './context-sql.js';
+import { setTenant, SQLSTATE, type SwitchTo, switchTo, TOKEN_SETTING } from './context-sql.js';
+import { queryInOrder } from './in-order.js';
 import { qualified } from './product-schema.js';
 import { rowSecurityFlaws } from './row-security.js';
 
@@ -48,12 +49,12 @@ export async function probePostgres(
   try {
     const statements = [
       'BEGIN',
-      become(tenant),
+      ...become(tenant),
       ...ownStatements(manifest, tables, tenant),
-      ...(other === undefined ? [] : [become(other), ...foreignStatements(manifest, tables, tenant)]),
+      ...(other === undefined ? [] : [...become(other), ...foreignStatements(manifest, tables, tenant)]),
       'ROLLBACK',
     ];
-    judge(tables, answersOf(await client.query(statements.join(';\n'))));
+    judge(tables, answersOf(await queryInOrder(client, statements)));
   } catch (error) {
     await client.query('ROLLBACK').catch(() => {
       broken = true;
@@ -146,13 +147,10 @@ function refusals(manifest: Manifest, tables: Tables, tenant: TenantId): string 
 
 /** Hardened, the tenant's name by itself is nobody's. */
 const asNobody = ({ postgres }: Manifest, tenant: TenantId): string =>
-  postgres.hardened ? `${switchTo(tenant)}; SET LOCAL ${TOKEN_SETTING} = ''` : switchTo('');
+  postgres.hardened ? `${setTenant(tenant)}; SET LOCAL ${TOKEN_SETTING} = ''` : setTenant('');
 
-/** The answers among the results of several statements sent as one text. */
-function answersOf(results: QueryResult | QueryResult[]): Answer[] {
-  const all = Array.isArray(results) ? results : [results];
-  return all.flatMap((result) => (result.rows as Partial<Answer>[]).filter(isAnswer));
-}
+const answersOf = (results: readonly QueryResult<Partial<Answer>>[]): Answer[] =>
+  results.flatMap(({ rows }) => rows.filter(isAnswer));
 
 const isAnswer = (row: Partial<Answer>): row is Answer => row.probe !== undefined;
 

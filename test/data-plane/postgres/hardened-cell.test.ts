@@ -9,6 +9,7 @@ import { probePostgres } from '../../../tenancy/postgres/probe.js';
 import { inspectRowSecurity } from '../../../tenancy/postgres/row-security.js';
 import { compose } from '../../../worker/compose.js';
 import { startProvision } from '../../support/provision.js';
+import { until } from '../../support/until.js';
 import { createWorld, type World } from '../../support/world.js';
 import { signingKeys } from '../context/support.js';
 import { codeOf, connect } from './support.js';
@@ -74,6 +75,24 @@ it('a probe sees that a name without a token is nobody’s', async () => {
   expect(evidence).toMatchObject({ otherTenantSaw: 0, noTenantRead: 'SQLSTATE TN002' });
   await crossPostgres(cell.postgres.runtime, manifest, acme, initech, cell.switchTo);
   expect(await inspectRowSecurity(cell.postgres.runtime, manifest)).toBeUndefined();
+});
+
+it('the token of a probe is in no text that the server shows or keeps', async () => {
+  const superuser = await connect(world.url('cell'));
+  const waiting = `SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+  for (const probe of [probePostgres, crossPostgres]) {
+    await superuser.query('BEGIN; LOCK TABLE app.customers');
+    const probing = probe(cell.postgres.runtime, manifest, initech, acme, cell.switchTo);
+    const text = await until(
+      'the probe waits for the table',
+      async () => (await superuser.query<{ query: string }>(waiting)).rows[0]?.query,
+    );
+    await superuser.query('ROLLBACK');
+    await probing;
+    expect(text).toContain('customers');
+    expect(text).not.toMatch(/[0-9a-f]{64}/);
+  }
+  await superuser.end();
 });
 
 it('a gate that goes by names alone, in a cell that ought to be hardened, is a breach', async () => {
