@@ -292,6 +292,13 @@ const TOKEN_MUTANTS: readonly Mutant[] = [
     tests: HARDENED,
   },
   {
+    name: "hardened: a probe's token stands in the text of its statement",
+    file: CONTEXT,
+    find: '{ text: ENTER_WITH_TOKEN, values: [sign(tenant), null, null] }',
+    replace: "`SELECT tenantry.enter_with_token('${sign(tenant)}', NULL, NULL)`",
+    tests: ['test/data-plane/postgres/hardened-cell.test.ts'],
+  },
+  {
     name: "hardened: a token is handed out for another tenant's",
     file: 'tenancy/postgres/token.ts',
     find: 'const known = cached.get(tenant);',
