@@ -178,8 +178,7 @@ async function statementsAgainstHand(stage: Stage, phases: Phases): Promise<Reco
       return timed(() => atOnce(8, prepared, (other) => byHand(stage, other)));
     },
   };
-  await side.ours();
-  await side.hand();
+  await inTurn(1, side);
   const { ours, hand } = await inTurn(7, side);
   return { statements_vs_hand: figure(ratios(hand, ours), { is: '>=', value: 0.8 }) };
 }
@@ -213,7 +212,7 @@ async function singlesAgainstLimit(stage: Stage, phases: Phases): Promise<Record
     },
     ours: async () => perTenant(await timed(() => atOnce(AT_ONCE, items, () => create(stage, 60)))),
   };
-  for (const warmUp of Object.values(side)) await warmUp();
+  await inTurn(1, side);
   // Each side alone differs by a quarter from sample to sample.
   const { engine, hand, ours } = await inTurn(11, side);
   const limit = engine.map((time, round) => time + (hand[round] ?? Number.NaN));
@@ -351,7 +350,7 @@ async function batches(stage: Stage, batch: BatchPhases): Promise<Record<string,
       return (await timed(() => batchByHand(stage, prepared))) / BATCH;
     },
   };
-  for (const warmUp of Object.values(side)) await warmUp();
+  await inTurn(1, side);
   const { singles, batched, hand } = await inTurn(3, side);
   return {
     batch_vs_single: figure(ratios(singles, batched), { is: '>=', value: 3 }),

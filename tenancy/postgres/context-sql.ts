@@ -3,9 +3,8 @@
  * the transaction, and refuses another tenant after that. Those who run statements may call it and nothing else that
  * changes a setting: set_config is not theirs (catalogue/bootstrap.ts).
  */
-import { escapeLiteral } from 'pg';
+import { escapeLiteral, type QueryConfig } from 'pg';
 import type { TenantId } from '../../domain/ids.js';
-import type { Statement } from './in-order.js';
 
 /** The setting that carries the tenant of a transaction. Read without missing_ok: no context is an error. */
 export const TENANT_SETTING = 'app.tenant_id';
@@ -36,7 +35,7 @@ export const ENTER_ALONE_WITH_TOKEN = 'SELECT tenantry.enter_alone_with_token($1
  * Statements that make the transaction a tenant's. For probes, which become one tenant after the other in one transaction, on
  * connections where no product's text runs.
  */
-export type SwitchTo = (tenant: TenantId) => readonly Statement[];
+export type SwitchTo = (tenant: TenantId) => readonly (string | QueryConfig)[];
 
 /** Makes the transaction the named tenant's, or nobody's: `enter` would refuse the second. */
 export const setTenant = (tenant: TenantId | ''): string =>

@@ -2,20 +2,14 @@
  * From one tenant at work to another's rows: none may be seen, and the catalogue must know of no way past the policies.
  * Nothing is written.
  */
-import { escapeLiteral, type Pool, type QueryResult } from 'pg';
+import { escapeLiteral, type Pool } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { type Manifest, tablesInOrder } from '../../domain/manifest.js';
+import { answersTo } from './answers.js';
 import { type SwitchTo, switchTo } from './context-sql.js';
-import { queryInOrder } from './in-order.js';
 import { qualified } from './product-schema.js';
 import { rowSecurityFlaws } from './row-security.js';
-
-interface Answer {
-  readonly probe: string;
-  readonly target: string;
-  readonly seen: number;
-}
 
 /** @throws TenantryError ISOLATION_BREACH when a row of the other was seen */
 export async function crossPostgres(
@@ -42,8 +36,7 @@ export async function crossPostgres(
   const client = await runtime.connect();
   let failure: Error | undefined;
   try {
-    const results: QueryResult<Partial<Answer>>[] = await queryInOrder(client, statements);
-    const [gate, ...through] = results.flatMap(({ rows }) => rows.filter((row) => row.probe !== undefined));
+    const [gate, ...through] = await answersTo(client, statements);
     if (gate?.seen !== 1)
       throw new TenantryError('VERIFICATION_FAILED', {
         store: 'PostgreSQL',

@@ -4,12 +4,12 @@
  * any tenant must not even be answered. All in one transaction that is rolled back, so a probe leaves no row behind, even
  * when the process dies in the middle; and in one round trip, but for the tokens of hardened mode.
  */
-import { escapeLiteral, type Pool, type QueryResult } from 'pg';
+import { escapeLiteral, type Pool } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { type ColumnType, type Manifest, type TableSpec, tablesInOrder } from '../../domain/manifest.js';
+import { type Answer, answersTo } from './answers.js';
 import { setTenant, SQLSTATE, type SwitchTo, switchTo, TOKEN_SETTING } from './context-sql.js';
-import { queryInOrder } from './in-order.js';
 import { qualified } from './product-schema.js';
 import { rowSecurityFlaws } from './row-security.js';
 
@@ -54,7 +54,7 @@ export async function probePostgres(
       ...(other === undefined ? [] : [...become(other), ...foreignStatements(manifest, tables, tenant)]),
       'ROLLBACK',
     ];
-    judge(tables, answersOf(await queryInOrder(client, statements)));
+    judge(tables, await answersTo(client, statements));
   } catch (error) {
     await client.query('ROLLBACK').catch(() => {
       broken = true;
@@ -74,13 +74,6 @@ export async function probePostgres(
 }
 
 type Tables = readonly (readonly [string, TableSpec])[];
-
-/** How many rows a probe saw, or got through, in a table. */
-interface Answer {
-  readonly probe: string;
-  readonly target: string;
-  readonly seen: number;
-}
 
 function judge(tables: Tables, answers: readonly Answer[]): void {
   const missing = tables.find(
@@ -148,11 +141,6 @@ function refusals(manifest: Manifest, tables: Tables, tenant: TenantId): string 
 /** Hardened, the tenant's name by itself is nobody's. */
 const asNobody = ({ postgres }: Manifest, tenant: TenantId): string =>
   postgres.hardened ? `${setTenant(tenant)}; SET LOCAL ${TOKEN_SETTING} = ''` : setTenant('');
-
-const answersOf = (results: readonly QueryResult<Partial<Answer>>[]): Answer[] =>
-  results.flatMap(({ rows }) => rows.filter(isAnswer));
-
-const isAnswer = (row: Partial<Answer>): row is Answer => row.probe !== undefined;
 
 const count = (probe: 'own' | 'read', manifest: Manifest, table: string, tenant: TenantId): string =>
   `SELECT '${probe}' AS probe, '${table}' AS target, count(*)::int AS seen

@@ -219,7 +219,7 @@ it('a token shows in no error and in no list of statements', async () => {
   seen.push(await wrong.query(SELECT).catch((e: unknown) => e));
   const old = cell.scoped(acme, { hardened: { key: () => cell.key, lifetimeMs: -1_000 } });
   seen.push(await old.query(SELECT).catch((e: unknown) => e));
-  // The server is that of other tests too, whose probes show theirs.
+  // The server is that of other tests too, and those that attack have tokens in their texts.
   seen.push(
     (await cell.admin.query('SELECT query FROM pg_stat_activity WHERE datname = current_database()')).rows,
   );
