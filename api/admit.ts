@@ -20,6 +20,7 @@ import {
 import type { Logger } from 'pino';
 import {
   ADMIT,
+  type Admission,
   type AdmitArgs,
   type ProvisionBatchInput,
   type ProvisionTenantInput,
@@ -57,34 +58,59 @@ const WITHDRAWAL = 2_000;
 /** A run may close just as the update reaches it; the next try then starts another. */
 const TRIES = 3;
 
+/** How far an operation is known to have come. */
+export type Reached = 'admitted' | 'ended';
+
 /**
- * Returns when the operation is admitted.
+ * Returns when the operation is admitted; for a caller who waits for its end at its end, if that comes soon.
+ * @param enough given by such a caller: aborted, the admission will do
  * @throws TenantryError the refusal; ADMISSION_TIMEOUT or ENGINE_UNAVAILABLE when it was withdrawn.
  */
-export function admit(deps: ApiDeps, start: Start, log: Logger): Promise<void> {
-  return within(deps.config.TENANTRY_ADMISSION_TIMEOUT_MS, [], (late) => admitBy(late, deps, start, log));
+export function admit(deps: ApiDeps, start: Start, log: Logger, enough?: AbortSignal): Promise<Reached> {
+  return within(deps.config.TENANTRY_ADMISSION_TIMEOUT_MS, [], (late) =>
+    admitBy(late, deps, start, log, enough),
+  );
 }
 
-async function admitBy(late: AbortSignal, deps: ApiDeps, start: Start, log: Logger): Promise<void> {
+async function admitBy(
+  late: AbortSignal,
+  deps: ApiDeps,
+  start: Start,
+  log: Logger,
+  enough: AbortSignal | undefined,
+): Promise<Reached> {
   const time = deps.config.TENANTRY_ADMISSION_TIMEOUT_MS;
+  let waiting = enough;
   for (let tries = 1; ; tries++) {
     try {
-      await until(deps.temporal, late, time, () => updateWithStart(deps, start));
-      return;
+      if (waiting === undefined) {
+        await until(deps.temporal, late, time, () => updateWithStart(deps, start));
+        return 'admitted';
+      }
+      // Half of the time at most: where the end takes longer, the admission can still be asked for by itself.
+      return await within(time / 2, [late, waiting], (signal) =>
+        until(deps.temporal, signal, time, () => updateWithStart(deps, start, 'ended')),
+      );
     } catch (error) {
+      if (waiting !== undefined && !late.aborted && isAbort(error)) {
+        waiting = undefined;
+        log.debug({ operationId: start.operationId }, 'the end takes longer than the admission may');
+        if (await isAdmitted(deps, start).catch(() => false)) return 'admitted';
+        continue;
+      }
       const refusal = refusalIn(error);
       if (refusal !== undefined) {
         // Asked twice at once, or under one Idempotency-Key, and the other's run is already over.
-        if (refusal.code === 'OPERATION_NOT_RETRYABLE' && (await isAdmitted(deps, start))) return;
+        if (refusal.code === 'OPERATION_NOT_RETRYABLE' && (await isAdmitted(deps, start))) return 'admitted';
         throw refusal;
       }
       if (missedTheRun(error) && tries < TRIES && !late.aborted) {
-        if (await isAdmitted(deps, start)) return;
+        if (await isAdmitted(deps, start)) return 'admitted';
         continue;
       }
       log.warn({ err: error, operationId: start.operationId }, 'the admission did not come back');
       const withdrawn = await withdraw(deps, start, late.aborted, log);
-      if (withdrawn === 'admitted') return;
+      if (withdrawn === 'admitted') return 'admitted';
       if (!late.aborted && !isOfTheEngine(error)) throw error;
       const code = late.aborted && withdrawn === 'cancelled' ? 'ADMISSION_TIMEOUT' : 'ENGINE_UNAVAILABLE';
       throw new TenantryError(code, {}, { cause: error });
@@ -92,7 +118,7 @@ async function admitBy(late: AbortSignal, deps: ApiDeps, start: Start, log: Logg
   }
 }
 
-async function updateWithStart({ temporal, config }: ApiDeps, start: Start): Promise<void> {
+async function updateWithStart({ temporal, config }: ApiDeps, start: Start, end?: 'ended'): Promise<Reached> {
   const { operationId, attempt } = start;
   const startWorkflowOperation = new WithStartWorkflowOperation(start.workflowType, {
     workflowId: start.workflowId,
@@ -110,11 +136,18 @@ async function updateWithStart({ temporal, config }: ApiDeps, start: Start): Pro
       ...known(PLAN, start.foreseen.plan),
     ]),
   });
-  await temporal.workflow.executeUpdateWithStart<Workflow, unknown, [AdmitArgs]>(ADMIT, {
-    updateId: attempt === 1 ? operationId : `${operationId}/${attempt}`,
-    args: [{ operationId, attempt }],
+  const id = attempt === 1 ? operationId : `${operationId}/${attempt}`;
+  const { ended } = await temporal.workflow.executeUpdateWithStart<
+    Workflow,
+    Pick<Admission, 'ended'>,
+    [AdmitArgs]
+  >(ADMIT, {
+    // Two that ask at once may wait for different things.
+    updateId: end === undefined ? id : `${id}/${end}`,
+    args: [{ operationId, attempt, ...(end === undefined ? {} : { until: end }) }],
     startWorkflowOperation,
   });
+  return ended === true ? 'ended' : 'admitted';
 }
 
 const known = (key: typeof TENANT_ID, value: string | undefined) =>
@@ -168,6 +201,8 @@ const missedTheRun = (error: unknown): boolean =>
   (error instanceof WorkflowUpdateFailedError &&
     error.cause instanceof ApplicationFailure &&
     error.cause.type === 'AcceptedUpdateCompletedWorkflow');
+
+const isAbort = (error: unknown): boolean => error instanceof DOMException && error.name === 'AbortError';
 
 const isOfTheEngine = (error: unknown): boolean =>
   error instanceof ServiceError ||

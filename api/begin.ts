@@ -2,7 +2,8 @@
 import type { Intake, IntakeResult } from '../catalogue/requests.js';
 import { catalogueError } from '../catalogue/pool.js';
 import { TenantryError } from '../domain/errors.js';
-import { admit, type Start } from './admit.js';
+import { admit, type Reached, type Start } from './admit.js';
+import { within } from './bounded.js';
 import type { ApiDeps } from './deps.js';
 import { idempotencyKey } from './documents.js';
 import { refused } from './refusal.js';
@@ -21,18 +22,22 @@ export async function begin(
 ): Promise<Answer> {
   const taken = await deps.catalogue.requests.intake(intake);
   if (taken.answered !== undefined && 'refused' in taken.answered) throw refused(taken.answered.refused);
-  const started = start(taken);
-  if (taken.answered === undefined) await admit(deps, started, call.log);
-  return answerAdmitted(deps, call, started);
+  return carryOut(deps, call, start(taken), taken.answered === undefined ? undefined : 'admitted');
 }
 
 /**
- * 202 with the operation as it is now. Where the caller waits and it ends well in time: 201 and the tenant's
+ * 202 with the operation as it is once it is admitted. Where the caller waits and it ends well in time: 201 and the tenant's
  * address when it made one tenant, 200 otherwise.
  */
-export async function answerAdmitted(deps: ApiDeps, call: AnyCall, start: Start): Promise<Answer> {
+export async function carryOut(
+  deps: ApiDeps,
+  call: AnyCall,
+  start: Start,
+  already?: Reached,
+): Promise<Answer> {
   const wait = preferredWait(call.header('Prefer'));
-  if (wait !== undefined) await waitForRun(deps, start.workflowId, wait, call.gone(), call.log);
+  if (wait !== undefined && wait > 0) await waitFor(wait * 1_000, deps, call, start, already);
+  else if (already === undefined) await admit(deps, start, call.log);
   const operation = await readOrPromise(deps, call, start);
   const applied = wait === undefined ? {} : { 'Preference-Applied': `wait=${wait}` };
   const self = operationPath(operation.id);
@@ -42,6 +47,21 @@ export async function answerAdmitted(deps: ApiDeps, call: AnyCall, start: Start)
     return { status: 200, headers: { ...applied, 'Content-Location': self }, body: operation };
   const headers = { ...applied, Location: tenantPath(operation.tenantId), 'Content-Location': self };
   return { status: 201, headers, body: operation };
+}
+
+/** Admitted it is in any case. Its end is waited for until the time has passed, the client has gone or the process is closing. */
+function waitFor(
+  milliseconds: number,
+  deps: ApiDeps,
+  call: AnyCall,
+  start: Start,
+  already: Reached | undefined,
+): Promise<void> {
+  const leaving = deps.closing ? [call.gone(), deps.closing] : [call.gone()];
+  return within(milliseconds, leaving, async (enough) => {
+    const reached = already ?? (await admit(deps, start, call.log, enough));
+    if (reached === 'admitted') await waitForRun(deps, start.workflowId, milliseconds, enough, call.log);
+  });
 }
 
 /** The operation is admitted and will run, so a catalogue that has just gone away must not turn that into a 503. */

@@ -1,6 +1,6 @@
 /** `Prefer: wait=N` (RFC 7240): how long the caller would rather wait for the end of an operation. */
 import type { Logger } from 'pino';
-import { until, within } from './bounded.js';
+import { until } from './bounded.js';
 import type { ApiDeps } from './deps.js';
 
 /** Seconds. */
@@ -15,23 +15,16 @@ export function preferredWait(prefer: string | undefined): number | undefined {
   return undefined;
 }
 
-/**
- * Returns when the run is over, the time has passed, the client has gone or the process is closing; the catalogue
- * says which. Temporal wakes it: nothing is polled.
- */
+/** Returns when the run is over, or it has been waited for enough. Temporal wakes it: nothing is polled. */
 export async function waitForRun(
-  { temporal, closing }: ApiDeps,
+  { temporal }: ApiDeps,
   workflowId: string,
-  seconds: number,
-  gone: AbortSignal,
+  milliseconds: number,
+  enough: AbortSignal,
   log: Logger,
 ): Promise<void> {
-  if (seconds === 0) return;
-  const time = seconds * 1_000;
   try {
-    await within(time, closing ? [gone, closing] : [gone], (enough) =>
-      until(temporal, enough, time, () => temporal.workflow.getHandle(workflowId).result()),
-    );
+    await until(temporal, enough, milliseconds, () => temporal.workflow.getHandle(workflowId).result());
   } catch (error) {
     // A run that failed is over too, and a Temporal that went away only ends the wait.
     log.debug({ err: error, workflowId }, 'the wait ended without a result');

@@ -35,6 +35,8 @@ export interface AdmitArgs {
   readonly operationId: OperationId;
   /** Which attempt is asked for; not said by callers of before it was. */
   readonly attempt?: number;
+  /** For a caller who waits for the end anyway: one call instead of two. A batch answers when it is admitted all the same. */
+  readonly until?: 'ended';
 }
 
 /** What the caller of `admit` gets once the catalogue's compare-and-set has passed. */
@@ -44,6 +46,8 @@ export interface Admission {
   readonly generation: number;
   readonly cell: CellName;
   readonly plan: string;
+  /** The run is over, as its caller asked to hear; how it ended is in the catalogue. */
+  readonly ended?: true;
 }
 
 export interface Refusal {

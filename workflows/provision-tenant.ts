@@ -40,16 +40,22 @@ export async function provisionTenant(input: ProvisionTenantInput): Promise<Oper
   const patience = input.patience ?? DEFAULT_PATIENCE;
   setCurrentDetails('Waiting for the catalogue to admit the operation.');
   const answering = admission(input, patience);
+  let end = (): void => undefined;
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
   setHandler(
     admit,
-    async ({ operationId }) => {
+    async ({ operationId, until }) => {
       // Another operation met this run because the workflow's id is the tenant's lock.
       if (operationId !== input.operationId)
         throw failureOf({ code: 'OPERATION_RUNNING', params: { operationId: input.operationId } });
       // A cancelled run still has an answer, which its caller waits for: a plain promise is in no cancellation scope.
       const given = await answering;
       if ('refused' in given) throw failureOf(given.refused);
-      return given.admitted;
+      if (until !== 'ended') return given.admitted;
+      await ended;
+      return { ...given.admitted, ended: true };
     },
     { validator: notTheNext(input) },
   );
@@ -67,8 +73,12 @@ export async function provisionTenant(input: ProvisionTenantInput): Promise<Oper
       { key: CELL, value: cell },
       { key: PLAN, value: plan },
     ]);
-  await provision({ operationId, tenantId, generation }, patience);
-  await handlersFinished();
+  try {
+    await provision({ operationId, tenantId, generation }, patience);
+  } finally {
+    end();
+    await handlersFinished();
+  }
   return { status: 'succeeded' };
 }
 

@@ -4,8 +4,7 @@ import { TenantryError } from '../../domain/errors.js';
 import { isUuid, operationId } from '../../domain/ids.js';
 import { RETRYABLE_STATUSES } from '../../domain/operation.js';
 import { idParams, operationView } from '../../domain/requests.js';
-import { admit } from '../admit.js';
-import { answerAdmitted } from '../begin.js';
+import { carryOut } from '../begin.js';
 import type { ApiDeps } from '../deps.js';
 import { json, prefer, responses } from '../documents.js';
 import { route, type Route } from '../route.js';
@@ -79,8 +78,7 @@ export function operationRoutes(deps: ApiDeps): Route[] {
         throw new TenantryError('OPERATION_NOT_RETRYABLE', { status });
       const start =
         tenantId === null ? batchStart(id, attempt + 1) : provisionStart(tenantId, id, attempt + 1);
-      await admit(deps, start, call.log);
-      return answerAdmitted(deps, call, start);
+      return carryOut(deps, call, start);
     },
   });
 

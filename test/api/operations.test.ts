@@ -138,6 +138,35 @@ test('a wait that ends first answers 202 with the operation still running', asyn
   letGo();
 });
 
+test('a run that takes longer than an admission may is waited for all the same', async () => {
+  const hasty = await startApi(world, { taskQueue, admissionTimeout: 400 });
+  try {
+    const letGo = await startHeldWorker();
+    const asked = hasty.send('/v1/tenants', { body: tenantBody(), headers: { prefer: 'wait=30' } });
+    await until('its end is waited for by itself', () =>
+      hasty.logged.some((line) => line['msg'] === 'the end takes longer than the admission may'),
+    );
+    letGo();
+    const reply = await asked;
+    expect([reply.status, reply.json['status']]).toEqual([201, 'succeeded']);
+  } finally {
+    await hasty.close();
+  }
+});
+
+test('one that is sent again without a wait is answered while the first waits', async () => {
+  const letGo = await startHeldWorker();
+  const body = tenantBody();
+  const headers = { 'idempotency-key': randomUUID() };
+  const waits = api.send('/v1/tenants', { body, headers: { ...headers, prefer: 'wait=30' } });
+  await until('it is on its way', () => world.catalogue.tenants.slugTaken(body.slug));
+  const again = await api.send('/v1/tenants', { body, headers });
+  expect([again.status, again.json['status']]).toEqual([202, 'running']);
+  letGo();
+  const first = await waits;
+  expect([first.status, first.id]).toEqual([201, again.id]);
+});
+
 test('a Prefer header that cannot be understood is ignored', async () => {
   const letGo = await startHeldWorker();
   for (const prefer of ['wait', 'wait=soon', 'wait=-1', 'return=minimal']) {

@@ -1,4 +1,5 @@
 import { temporal as proto } from '@temporalio/proto';
+import { redisMarkerKey } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
 import { startProvision } from '../support/provision.js';
 import { createWorld, type World } from '../support/world.js';
@@ -39,6 +40,29 @@ describe('provisioning a tenant', () => {
     const ledger = await world.catalogue.tenants.allocations(asked.tenantId);
     expect(new Set(ledger.map((allocation) => allocation.state))).toEqual(new Set(['verified']));
     expect(await expectAgreement(world, asked.tenantId)).toHaveLength(ledger.length);
+  });
+
+  it('tells a caller who waits for the end when there is one', async () => {
+    const asked = await world.ask();
+    const { admission } = await startProvision(world, { ...asked, until: 'ended' });
+    expect(await admission).toMatchObject({ tenantId: asked.tenantId, ended: true });
+    expect(await world.catalogue.tenants.find(asked.tenantId)).toMatchObject({ state: 'active' });
+  });
+
+  it('tells it too when it is made in vain, and a refusal at once', async () => {
+    const asked = await world.ask();
+    const { redis } = await world.dependencies.cells.get(world.cell);
+    await redis.set(redisMarkerKey(asked.tenantId), 'of somebody else');
+    const { admission, handle } = await startProvision(world, { ...asked, until: 'ended' });
+    expect(await admission).toMatchObject({ tenantId: asked.tenantId, ended: true });
+    await expect(handle.result()).rejects.toThrow();
+    expect(await world.catalogue.operations.find(asked.operationId)).toMatchObject({ status: 'failed' });
+
+    const refused = await startProvision(world, {
+      ...(await world.ask({ cell: 'nowhere' })),
+      until: 'ended',
+    });
+    await expect(refused.admission).rejects.toMatchObject({ cause: { type: 'UNKNOWN_CELL' } });
   });
 
   it('takes its activities from the answers to its workflow tasks, and none out of a queue', async () => {

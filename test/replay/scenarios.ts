@@ -29,6 +29,12 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     return (await startProvision(world, { ...(await ask(world)), foreseen })).handle;
   },
 
+  'succeeded-while-its-end-was-waited-for': async ({ world }) =>
+    (await startProvision(world, { ...(await ask(world)), until: 'ended' })).handle,
+
+  'cancelled-while-its-end-was-waited-for': async (stage) =>
+    cancelledAt(stage, 'after createRole', { until: 'ended' }),
+
   'failed-and-undone': async ({ world }) => (await failed(world)).handle,
 
   'retried-and-succeeded': async ({ world }) => {
@@ -190,8 +196,12 @@ async function failed(world: World) {
   return { asked, handle };
 }
 
-async function cancelledAt({ world, holds }: Stage, point: string): Promise<WorkflowHandle> {
-  const asked = await ask(world);
+async function cancelledAt(
+  { world, holds }: Stage,
+  point: string,
+  how: { until?: 'ended' } = {},
+): Promise<WorkflowHandle> {
+  const asked = { ...(await ask(world)), ...how };
   const id = lifecycleWorkflowId(asked.tenantId);
   const hold = holds.at(point, id);
   const starting = startProvision(world, asked);

@@ -30,6 +30,8 @@ export async function startProvision(
     foreseen?: { cell: string; plan: string };
     /** After which a worker that was killed in the middle of a workflow task is given up. */
     workflowTaskTimeout?: Duration;
+    /** What the update comes back at: the end instead of the admission. */
+    until?: 'ended';
   },
 ) {
   const { tenantId, operationId, attempt = 1, patience = SHORT, taskQueue = world.taskQueue } = asked;
@@ -51,8 +53,8 @@ export async function startProvision(
   });
   const admission: Promise<Admission> = world.temporal.workflow.executeUpdateWithStart(ADMIT, {
     startWorkflowOperation: start,
-    args: [{ operationId, attempt }],
-    updateId: `${operationId}/${attempt}`,
+    args: [{ operationId, attempt, ...(asked.until ? { until: asked.until } : {}) }],
+    updateId: `${operationId}/${attempt}/${asked.until ?? 'admitted'}`,
   });
   // A refusal is its awaiter's, who may look at other things first.
   admission.catch(() => undefined);
