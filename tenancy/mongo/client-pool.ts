@@ -148,11 +148,13 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   };
 
   const closeSeat = (seat: Seat, login: Login): void => {
-    const client = queue.size > 0 && !seat.spoilt ? login.handOn() : undefined;
-    if (client !== undefined) return leavePlace(seat, client);
-    const closed = login.close().then(() => {
+    const handedOn = queue.size > 0 && !seat.spoilt ? login.handOn() : undefined;
+    const closed = (handedOn ?? login.close()).then(async (client) => {
+      // Whoever waited for it may have gone.
+      const isWanted = queue.size > 0;
+      if (!isWanted) await client?.close();
       closes.delete(closed);
-      leavePlace(seat);
+      leavePlace(seat, isWanted && client !== undefined ? client : undefined);
     });
     closes.add(closed);
   };

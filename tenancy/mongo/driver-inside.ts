@@ -4,6 +4,7 @@
  * lib/cmap/connection.js, lib/sdam/server.js.
  */
 import { EventEmitter } from 'node:events';
+import type { Socket } from 'node:net';
 import type { Document, MongoClient } from 'mongodb';
 
 export interface AuthProviders {
@@ -26,7 +27,7 @@ export interface AuthContext {
 }
 
 export interface Connection {
-  readonly socket: { emit(event: 'drain'): boolean };
+  readonly socket: Socket;
   /** At once: the pool does not hand it out again. */
   destroy(): void;
   once(event: 'close', listener: () => void): unknown;

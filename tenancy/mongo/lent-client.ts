@@ -21,10 +21,10 @@ export interface LentClient {
   /** Opens all connections of its pool, so that none must be opened, with a password that may be old, later. */
   fill(db: Db): Promise<void>;
   /**
-   * Its user is done with it, and nothing is under way: all that is logged in is cut. Whether it can be lent again; where it
-   * cannot, nothing has happened.
+   * Its user is done with it, and nothing is under way: all that is logged in is cut, and then it can be lent again. Undefined
+   * where it cannot, and nothing has happened.
    */
-  leave(): boolean;
+  leave(): Promise<void> | undefined;
   /** What connects from now on logs in as that user. */
   enter(user: MongoUser): void;
   /** Never fails, and takes no longer than a while. */
@@ -72,11 +72,12 @@ export function openClient(options: ClientOptions, user: MongoUser): LentClient 
     },
     leave() {
       // One that is still logging in, for a caller who has gone, would come too late to be cut.
-      if (open.size !== ready.size || !users.leave()) return false;
-      // The driver tells of those that were cut when it comes upon them.
-      open.clear();
-      ready.clear();
-      return true;
+      if (open.size !== ready.size) return undefined;
+      return users.leave()?.then(() => {
+        // The driver tells of those that were cut when it comes upon them.
+        open.clear();
+        ready.clear();
+      });
     },
     enter: (next) => users.enter(next),
     async close() {

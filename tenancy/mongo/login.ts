@@ -31,7 +31,7 @@ export interface Login {
   /** Whether the server has transactions: a standalone has none. */
   hasTransactions(): Promise<boolean>;
   /** Ends it and gives its client for another tenant; undefined when it must be closed instead. Nothing may be under way. */
-  handOn(): LentClient | undefined;
+  handOn(): Promise<LentClient> | undefined;
   close(): Promise<void>;
 }
 
@@ -133,7 +133,7 @@ function loginOf(lent: LentClient, tenantId: TenantId, { version }: TenantCreden
       });
       return transactions;
     },
-    handOn: () => (lent.leave() ? lent : undefined),
+    handOn: () => lent.leave()?.then(() => lent),
     close: () => lent.close(),
   };
 }

@@ -8,6 +8,7 @@
  */
 import { Binary, type Document, type MongoClient, MongoNotConnectedError, MongoRuntimeError } from 'mongodb';
 import { type AuthContext, authProvidersOf, type Connection } from './driver-inside.js';
+import { hangUp } from './hang-up.js';
 import { isLoginRefused } from './refused-login.js';
 import { type Conversation, converse, type SaltedPassword } from './scram.js';
 
@@ -21,8 +22,11 @@ export interface MongoUser {
 }
 
 export interface UserSwitch {
-  /** Cuts every connection. False, and nothing has happened, when the driver does not ask here who logs in. */
-  leave(): boolean;
+  /**
+   * Cuts every connection, until the server has too. Undefined, and nothing has happened, when the driver does not ask here who
+   * logs in.
+   */
+  leave(): Promise<void> | undefined;
   enter(user: MongoUser): void;
   /** What is logging in is cut, and nothing logs in any more: a client that closes leaves that to its time-outs. */
   end(): void;
@@ -75,11 +79,11 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
   });
   return {
     leave() {
-      if (!isAsked) return false;
-      for (const connection of loggedIn) connection.destroy();
-      loggedIn.clear();
+      if (!isAsked) return undefined;
       user = undefined;
-      return true;
+      const cut = Promise.all([...loggedIn].map(hangUp));
+      loggedIn.clear();
+      return cut.then(() => undefined);
     },
     enter(next) {
       user = next;

@@ -50,9 +50,16 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
   {
     name: 'MongoDB: a client is handed on with its connections still logged in',
     file: 'tenancy/mongo/user-switch.ts',
-    find: 'for (const connection of loggedIn) connection.destroy();',
-    replace: '',
+    find: '[...loggedIn].map(hangUp)',
+    replace: '[]',
     tests: HANDED_ON,
+  },
+  {
+    name: 'MongoDB: a connection is opened before the server has seen the end of the one in whose place it comes',
+    file: 'tenancy/mongo/hang-up.ts',
+    find: 'socket.destroy = () => socket;',
+    replace: '',
+    tests: ['test/data-plane/mongo/hang-up.test.ts'],
   },
   {
     name: 'MongoDB: a client that is handed on logs in as who had it before',
