@@ -7,6 +7,8 @@ import {
   isGrpcServiceError,
   ServiceError,
   WithStartWorkflowOperation,
+  WorkflowFailedError,
+  type WorkflowHandle,
   WorkflowNotFoundError,
   WorkflowUpdateFailedError,
   WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -20,8 +22,9 @@ import {
 import type { Logger } from 'pino';
 import {
   ADMIT,
-  type Admission,
   type AdmitArgs,
+  FINISH,
+  type OperationOutcome,
   type ProvisionBatchInput,
   type ProvisionTenantInput,
 } from '../domain/contracts.js';
@@ -43,6 +46,8 @@ export interface Start {
   readonly foreseen: { readonly cell?: CellName | undefined; readonly plan?: string | undefined };
   readonly attempt: number;
   readonly input: ProvisionTenantInput | ProvisionBatchInput;
+  /** Whether its run can be asked for its end (FINISH) as it is started. */
+  readonly finishes: boolean;
   /** One line for the list of runs, and some for the page of one. */
   readonly summary: string;
   readonly details: string;
@@ -56,7 +61,7 @@ const PLAN = defineSearchAttributeKey('Plan', 'KEYWORD');
 /** Milliseconds for withdrawing what was not admitted in time. */
 const WITHDRAWAL = 2_000;
 /** A run may close just as the update reaches it; the next try then starts another. */
-const TRIES = 3;
+const TRIES = 4;
 
 /** How far an operation is known to have come. */
 export type Reached = 'admitted' | 'ended';
@@ -80,31 +85,33 @@ async function admitBy(
   enough: AbortSignal | undefined,
 ): Promise<Reached> {
   const time = deps.config.TENANTRY_ADMISSION_TIMEOUT_MS;
-  let waiting = enough;
+  const ask = (how: Ask): Promise<void> =>
+    how === 'finish'
+      ? // Half of the time at most: where the end takes longer, the admission can still be asked for by itself.
+        within(time / 2, enough ? [late, enough] : [late], (signal) =>
+          until(deps.temporal, signal, time, () => update(deps, start, how)),
+        )
+      : until(deps.temporal, late, time, () => update(deps, start, how));
+  let how: Ask = enough !== undefined && start.finishes ? 'finish' : 'start';
   for (let tries = 1; ; tries++) {
     try {
-      if (waiting === undefined) {
-        await until(deps.temporal, late, time, () => updateWithStart(deps, start));
-        return 'admitted';
-      }
-      // Half of the time at most: where the end takes longer, the admission can still be asked for by itself.
-      return await within(time / 2, [late, waiting], (signal) =>
-        until(deps.temporal, signal, time, () => updateWithStart(deps, start, 'ended')),
-      );
+      await ask(how);
+      return how === 'finish' ? 'ended' : 'admitted';
     } catch (error) {
-      if (waiting !== undefined && !late.aborted && isAbort(error)) {
-        waiting = undefined;
-        log.debug({ operationId: start.operationId }, 'the end takes longer than the admission may');
-        if (await isAdmitted(deps, start).catch(() => false)) return 'admitted';
-        continue;
-      }
       const refusal = refusalIn(error);
       if (refusal !== undefined) {
         // Asked twice at once, or under one Idempotency-Key, and the other's run is already over.
         if (refusal.code === 'OPERATION_NOT_RETRYABLE' && (await isAdmitted(deps, start))) return 'admitted';
         throw refusal;
       }
+      if (how === 'finish' && !late.aborted) {
+        // Whatever kept its end, the run knows by itself whether it was admitted: the catalogue need not be there.
+        log.debug({ err: error, operationId: start.operationId }, 'the end did not come with the admission');
+        how = 'run';
+        continue;
+      }
       if (missedTheRun(error) && tries < TRIES && !late.aborted) {
+        how = 'start';
         if (await isAdmitted(deps, start)) return 'admitted';
         continue;
       }
@@ -118,8 +125,17 @@ async function admitBy(
   }
 }
 
-async function updateWithStart({ temporal, config }: ApiDeps, start: Start, end?: 'ended'): Promise<Reached> {
+/** The end of a run that is started, the admission by one that is, or the admission by one that should be there. */
+type Ask = 'finish' | 'start' | 'run';
+
+async function update({ temporal, config }: ApiDeps, start: Start, how: Ask): Promise<void> {
   const { operationId, attempt } = start;
+  const id = attempt === 1 ? operationId : `${operationId}/${attempt}`;
+  const args: [AdmitArgs] = [{ operationId, attempt }];
+  if (how === 'run') {
+    await temporal.workflow.getHandle(start.workflowId).executeUpdate(ADMIT, { updateId: id, args });
+    return;
+  }
   const startWorkflowOperation = new WithStartWorkflowOperation(start.workflowType, {
     workflowId: start.workflowId,
     taskQueue: config.TENANTRY_TEMPORAL_TASK_QUEUE,
@@ -136,18 +152,14 @@ async function updateWithStart({ temporal, config }: ApiDeps, start: Start, end?
       ...known(PLAN, start.foreseen.plan),
     ]),
   });
-  const id = attempt === 1 ? operationId : `${operationId}/${attempt}`;
-  const { ended } = await temporal.workflow.executeUpdateWithStart<
-    Workflow,
-    Pick<Admission, 'ended'>,
-    [AdmitArgs]
-  >(ADMIT, {
-    // Two that ask at once may wait for different things.
-    updateId: end === undefined ? id : `${id}/${end}`,
-    args: [{ operationId, attempt, ...(end === undefined ? {} : { until: end }) }],
+  const name = how === 'finish' ? FINISH : ADMIT;
+  // Two who ask at once may wait for different things.
+  const updateId = how === 'finish' ? `${id}/${FINISH}` : id;
+  await temporal.workflow.executeUpdateWithStart<Workflow, unknown, [AdmitArgs]>(name, {
+    updateId,
+    args,
     startWorkflowOperation,
   });
-  return ended === true ? 'ended' : 'admitted';
 }
 
 const known = (key: typeof TENANT_ID, value: string | undefined) =>
@@ -175,20 +187,45 @@ async function withdraw(
   }
   if (forgotten && !reached) return 'forgotten';
   try {
-    await deps.temporal.withDeadline(Date.now() + WITHDRAWAL, () => cancelRun(deps, start));
+    const over = await deps.temporal.withDeadline(Date.now() + WITHDRAWAL, () => cancelRun(deps, start));
+    return over && !forgotten && (await wasAdmitted(deps, over)) ? 'admitted' : 'cancelled';
   } catch (error) {
-    if (error instanceof WorkflowNotFoundError) return 'cancelled';
     log.warn({ err: error, operationId }, 'the run could not be cancelled');
     return 'forgotten';
   }
-  return 'cancelled';
 }
 
-/** Cancels the run if this request began it: under the same id there may be another operation of the tenant. */
-async function cancelRun({ temporal }: ApiDeps, { workflowId, operationId, attempt }: Start): Promise<void> {
-  const { memo, runId } = await temporal.workflow.getHandle(workflowId).describe();
-  if (memo?.['operationId'] === operationId && memo['attempt'] === attempt)
-    await temporal.workflow.getHandle(workflowId, runId).cancel();
+/**
+ * Cancels the run if this request began it: under the same id there may be another operation of the tenant.
+ * @returns the run, where it was over already
+ */
+async function cancelRun(
+  { temporal }: ApiDeps,
+  { workflowId, operationId, attempt }: Start,
+): Promise<WorkflowHandle | undefined> {
+  try {
+    const { memo, runId, status } = await temporal.workflow.getHandle(workflowId).describe();
+    if (memo?.['operationId'] !== operationId || memo['attempt'] !== attempt) return undefined;
+    const run = temporal.workflow.getHandle(workflowId, runId);
+    if (status.name !== 'RUNNING') return run;
+    await run.cancel();
+  } catch (error) {
+    if (!(error instanceof WorkflowNotFoundError)) throw error;
+  }
+  return undefined;
+}
+
+/** Of a run that is over, where the catalogue cannot be asked: what was not admitted completes, and says so. */
+async function wasAdmitted({ temporal }: ApiDeps, run: WorkflowHandle): Promise<boolean> {
+  try {
+    const outcome = (await temporal.withDeadline(Date.now() + WITHDRAWAL, () =>
+      run.result(),
+    )) as OperationOutcome;
+    return outcome.status === 'succeeded';
+  } catch (error) {
+    if (error instanceof WorkflowFailedError) return true;
+    throw error;
+  }
 }
 
 async function isAdmitted({ catalogue }: ApiDeps, { operationId, attempt }: Start): Promise<boolean> {
@@ -201,8 +238,6 @@ const missedTheRun = (error: unknown): boolean =>
   (error instanceof WorkflowUpdateFailedError &&
     error.cause instanceof ApplicationFailure &&
     error.cause.type === 'AcceptedUpdateCompletedWorkflow');
-
-const isAbort = (error: unknown): boolean => error instanceof DOMException && error.name === 'AbortError';
 
 const isOfTheEngine = (error: unknown): boolean =>
   error instanceof ServiceError ||

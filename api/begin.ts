@@ -57,10 +57,14 @@ function waitFor(
   start: Start,
   already: Reached | undefined,
 ): Promise<void> {
-  const leaving = deps.closing ? [call.gone(), deps.closing] : [call.gone()];
-  return within(milliseconds, leaving, async (enough) => {
+  const gone = call.gone();
+  return within(milliseconds, deps.closing ? [deps.closing] : [], async (enough) => {
+    // A client that has gone hears no answer: the call that waits for both is left to come back by itself.
     const reached = already ?? (await admit(deps, start, call.log, enough));
-    if (reached === 'admitted') await waitForRun(deps, start.workflowId, milliseconds, enough, call.log);
+    if (reached === 'ended') return;
+    await within(milliseconds, [enough, gone], (signal) =>
+      waitForRun(deps, start.workflowId, milliseconds, signal, call.log),
+    );
   });
 }
 

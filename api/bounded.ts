@@ -21,7 +21,11 @@ export async function within<T>(
   const timer = setTimeout(abort, milliseconds);
   for (const other of others) {
     if (other.aborted) abort();
-    else other.addEventListener('abort', abort);
+    else {
+      // As many as there are callers listen to one that all share.
+      setMaxListeners(0, other);
+      other.addEventListener('abort', abort);
+    }
   }
   try {
     return await work(own.signal);

@@ -20,6 +20,7 @@ export function provisionStart(
     foreseen,
     attempt,
     input: { tenantId, operationId, attempt },
+    finishes: true,
     summary: `Provision a tenant${again(attempt)}`,
     details: `Tenant ${tenantId}, operation ${operationId}. Its name and plan are in the catalogue.`,
   };
@@ -35,6 +36,7 @@ export function batchStart(operationId: OperationId, attempt: number): Start {
     foreseen: {},
     attempt,
     input: { operationId, attempt },
+    finishes: false,
     summary: `Provision a batch of tenants${again(attempt)}`,
     details: `Operation ${operationId}. The tenants, and what became of each, are in the catalogue.`,
   };

@@ -10,6 +10,12 @@ export const PROVISION_TENANT = 'provisionTenant';
 export const PROVISION_BATCH = 'provisionBatch';
 /** The update that returns when the catalogue has admitted the operation, or refused it. */
 export const ADMIT = 'admit';
+/**
+ * The same for a caller who waits for the end anyway: it returns when the run of one tenant is over, however it ended. A name
+ * of its own, and no argument of the other: a worker of before it was refuses it, and nothing of it is in a history that a newer
+ * one would read otherwise.
+ */
+export const FINISH = 'finish';
 
 /** Durations of a run; inputs, so that a test can shorten them. Milliseconds. */
 export interface Patience {
@@ -35,8 +41,6 @@ export interface AdmitArgs {
   readonly operationId: OperationId;
   /** Which attempt is asked for; not said by callers of before it was. */
   readonly attempt?: number;
-  /** For a caller who waits for the end anyway: one call instead of two. A batch answers when it is admitted all the same. */
-  readonly until?: 'ended';
 }
 
 /** What the caller of `admit` gets once the catalogue's compare-and-set has passed. */
@@ -46,8 +50,6 @@ export interface Admission {
   readonly generation: number;
   readonly cell: CellName;
   readonly plan: string;
-  /** The run is over, as its caller asked to hear; how it ended is in the catalogue. */
-  readonly ended?: true;
 }
 
 export interface Refusal {

@@ -22,6 +22,7 @@ import {
   type Closed,
   DEFAULT_PATIENCE,
   type Fence,
+  FINISH,
   type OperationOutcome,
   type Patience,
   type ProvisionTenantInput,
@@ -32,6 +33,7 @@ import { failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
 import { allOrNone, handlersFinished } from './settle.js';
 
 export const admit = defineUpdate<Admission, [AdmitArgs]>(ADMIT);
+export const finish = defineUpdate<void, [AdmitArgs]>(FINISH);
 
 const CELL = defineSearchAttributeKey('Cell', SearchAttributeType.KEYWORD);
 const PLAN = defineSearchAttributeKey('Plan', SearchAttributeType.KEYWORD);
@@ -44,21 +46,18 @@ export async function provisionTenant(input: ProvisionTenantInput): Promise<Oper
   const ended = new Promise<void>((resolve) => {
     end = resolve;
   });
-  setHandler(
-    admit,
-    async ({ operationId, until }) => {
-      // Another operation met this run because the workflow's id is the tenant's lock.
-      if (operationId !== input.operationId)
-        throw failureOf({ code: 'OPERATION_RUNNING', params: { operationId: input.operationId } });
-      // A cancelled run still has an answer, which its caller waits for: a plain promise is in no cancellation scope.
-      const given = await answering;
-      if ('refused' in given) throw failureOf(given.refused);
-      if (until !== 'ended') return given.admitted;
-      await ended;
-      return { ...given.admitted, ended: true };
-    },
-    { validator: notTheNext(input) },
-  );
+  const admitted = async ({ operationId }: AdmitArgs): Promise<Admission> => {
+    // Another operation met this run because the workflow's id is the tenant's lock.
+    if (operationId !== input.operationId)
+      throw failureOf({ code: 'OPERATION_RUNNING', params: { operationId: input.operationId } });
+    // A cancelled run still has an answer, which its caller waits for: a plain promise is in no cancellation scope.
+    const given = await answering;
+    if ('refused' in given) throw failureOf(given.refused);
+    return given.admitted;
+  };
+  const validator = notTheNext(input);
+  setHandler(admit, admitted, { validator });
+  setHandler(finish, (asked) => admitted(asked).then(() => ended), { validator });
   const answer = await answering;
   if ('refused' in answer) {
     setCurrentDetails(`Refused: ${answer.refused.code}. Nothing was made.`);

@@ -17,12 +17,13 @@ export function hangUp(connection: Connection): Promise<void> {
       resolve();
     };
     const timer = setTimeout(gone, LONGEST_MS);
-    if (socket.destroyed) return gone();
+    const hadGone = socket.destroyed;
     socket.once('end', gone).once('close', gone);
     // The driver gives up its connection, but not the socket, which has yet to hear of the server's end.
     socket.destroy = () => socket;
     connection.destroy();
     Reflect.deleteProperty(socket, 'destroy');
-    socket.end();
+    if (hadGone) gone();
+    else socket.end();
   });
 }

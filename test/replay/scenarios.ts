@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { WorkflowHandle } from '@temporalio/client';
 import { MongoNetworkError } from 'mongodb';
-import { ISOLATION_PROBE } from '../../domain/contracts.js';
+import { FINISH, ISOLATION_PROBE } from '../../domain/contracts.js';
 import { newOperationId } from '../../domain/ids.js';
 import { redisKeyPrefix, redisMarkerKey, redisUserName } from '../../domain/names.js';
 import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
@@ -30,10 +30,10 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   'succeeded-while-its-end-was-waited-for': async ({ world }) =>
-    (await startProvision(world, { ...(await ask(world)), until: 'ended' })).handle,
+    (await startProvision(world, { ...(await ask(world)), update: FINISH })).handle,
 
   'cancelled-while-its-end-was-waited-for': async (stage) =>
-    cancelledAt(stage, 'after createRole', { until: 'ended' }),
+    cancelledAt(stage, 'after createRole', { update: FINISH }),
 
   'failed-and-undone': async ({ world }) => (await failed(world)).handle,
 
@@ -199,7 +199,7 @@ async function failed(world: World) {
 async function cancelledAt(
   { world, holds }: Stage,
   point: string,
-  how: { until?: 'ended' } = {},
+  how: { update?: typeof FINISH } = {},
 ): Promise<WorkflowHandle> {
   const asked = { ...(await ask(world)), ...how };
   const id = lifecycleWorkflowId(asked.tenantId);

@@ -4,6 +4,7 @@ import { defineSearchAttributeKey, type Duration } from '@temporalio/common';
 import {
   ADMIT,
   type Admission,
+  FINISH,
   PROVISION_TENANT,
   type Patience,
   type ProvisionTenantInput,
@@ -30,8 +31,8 @@ export async function startProvision(
     foreseen?: { cell: string; plan: string };
     /** After which a worker that was killed in the middle of a workflow task is given up. */
     workflowTaskTimeout?: Duration;
-    /** What the update comes back at: the end instead of the admission. */
-    until?: 'ended';
+    /** FINISH comes back at the end, and without the admission. */
+    update?: typeof ADMIT | typeof FINISH;
   },
 ) {
   const { tenantId, operationId, attempt = 1, patience = SHORT, taskQueue = world.taskQueue } = asked;
@@ -51,10 +52,11 @@ export async function startProvision(
     ...(asked.workflowTaskTimeout ? { workflowTaskTimeout: asked.workflowTaskTimeout } : {}),
     workflowIdConflictPolicy: 'USE_EXISTING',
   });
-  const admission: Promise<Admission> = world.temporal.workflow.executeUpdateWithStart(ADMIT, {
+  const update = asked.update ?? ADMIT;
+  const admission: Promise<Admission> = world.temporal.workflow.executeUpdateWithStart(update, {
     startWorkflowOperation: start,
-    args: [{ operationId, attempt, ...(asked.until ? { until: asked.until } : {}) }],
-    updateId: `${operationId}/${attempt}/${asked.until ?? 'admitted'}`,
+    args: [{ operationId, attempt }],
+    updateId: `${operationId}/${attempt}/${update}`,
   });
   // A refusal is its awaiter's, who may look at other things first.
   admission.catch(() => undefined);
