@@ -7,8 +7,6 @@ import {
   isGrpcServiceError,
   ServiceError,
   WithStartWorkflowOperation,
-  WorkflowFailedError,
-  type WorkflowHandle,
   WorkflowNotFoundError,
   WorkflowUpdateFailedError,
   WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -20,46 +18,19 @@ import {
   type Workflow,
 } from '@temporalio/common';
 import type { Logger } from 'pino';
-import {
-  ADMIT,
-  type AdmitArgs,
-  FINISH,
-  type OperationOutcome,
-  type ProvisionBatchInput,
-  type ProvisionTenantInput,
-} from '../domain/contracts.js';
+import { ADMIT, type AdmitArgs, FINISH } from '../domain/contracts.js';
 import { TenantryError } from '../domain/errors.js';
-import type { CellName, OperationId, TenantId } from '../domain/ids.js';
-import type { OperationKind } from '../domain/operation.js';
 import { until, within } from './bounded.js';
 import type { ApiDeps } from './deps.js';
 import { refusalIn } from './refusal.js';
-
-/** How an operation is started. Ids only: all of it can be read in Temporal's own page. */
-export interface Start {
-  readonly kind: OperationKind;
-  readonly workflowType: string;
-  readonly workflowId: string;
-  readonly operationId: OperationId;
-  readonly tenantId: TenantId | undefined;
-  /** The workflow mends it where admission has it otherwise. That costs, so most runs are to begin with what is right. */
-  readonly foreseen: { readonly cell?: CellName | undefined; readonly plan?: string | undefined };
-  readonly attempt: number;
-  readonly input: ProvisionTenantInput | ProvisionBatchInput;
-  /** Whether its run can be asked for its end (FINISH) as it is started. */
-  readonly finishes: boolean;
-  /** One line for the list of runs, and some for the page of one. */
-  readonly summary: string;
-  readonly details: string;
-}
+import type { Start } from './starts.js';
+import { isAdmitted, withdraw } from './withdraw.js';
 
 const TENANT_ID = defineSearchAttributeKey('TenantId', 'KEYWORD');
 const OPERATION_KIND = defineSearchAttributeKey('OperationKind', 'KEYWORD');
 const CELL = defineSearchAttributeKey('Cell', 'KEYWORD');
 const PLAN = defineSearchAttributeKey('Plan', 'KEYWORD');
 
-/** Milliseconds for withdrawing what was not admitted in time. */
-const WITHDRAWAL = 2_000;
 /** A run may close just as the update reaches it; the next try then starts another. */
 const TRIES = 4;
 
@@ -164,74 +135,6 @@ async function update({ temporal, config }: ApiDeps, start: Start, how: Ask): Pr
 
 const known = (key: typeof TENANT_ID, value: string | undefined) =>
   value === undefined ? [] : [{ key, value }];
-
-/**
- * Takes the request back, or finds that it was admitted after all: the catalogue decides between the two. The run is
- * cancelled besides, so that it does not lie there until a worker comes; where Temporal was not even reached it is
- * left to find out for itself.
- */
-async function withdraw(
-  deps: ApiDeps,
-  start: Start,
-  reached: boolean,
-  log: Logger,
-): Promise<'admitted' | 'cancelled' | 'forgotten'> {
-  const { operationId } = start;
-  let forgotten = false;
-  try {
-    await deps.catalogue.requests.forget(operationId);
-    if (await isAdmitted(deps, start)) return 'admitted';
-    forgotten = true;
-  } catch (error) {
-    log.error({ err: error, operationId }, 'the request could not be taken back; its run will be cancelled');
-  }
-  if (forgotten && !reached) return 'forgotten';
-  try {
-    const over = await deps.temporal.withDeadline(Date.now() + WITHDRAWAL, () => cancelRun(deps, start));
-    return over && !forgotten && (await wasAdmitted(deps, over)) ? 'admitted' : 'cancelled';
-  } catch (error) {
-    log.warn({ err: error, operationId }, 'the run could not be cancelled');
-    return 'forgotten';
-  }
-}
-
-/**
- * Cancels the run if this request began it: under the same id there may be another operation of the tenant.
- * @returns the run, where it was over already
- */
-async function cancelRun(
-  { temporal }: ApiDeps,
-  { workflowId, operationId, attempt }: Start,
-): Promise<WorkflowHandle | undefined> {
-  try {
-    const { memo, runId, status } = await temporal.workflow.getHandle(workflowId).describe();
-    if (memo?.['operationId'] !== operationId || memo['attempt'] !== attempt) return undefined;
-    const run = temporal.workflow.getHandle(workflowId, runId);
-    if (status.name !== 'RUNNING') return run;
-    await run.cancel();
-  } catch (error) {
-    if (!(error instanceof WorkflowNotFoundError)) throw error;
-  }
-  return undefined;
-}
-
-/** Of a run that is over, where the catalogue cannot be asked: what was not admitted completes, and says so. */
-async function wasAdmitted({ temporal }: ApiDeps, run: WorkflowHandle): Promise<boolean> {
-  try {
-    const outcome = (await temporal.withDeadline(Date.now() + WITHDRAWAL, () =>
-      run.result(),
-    )) as OperationOutcome;
-    return outcome.status === 'succeeded';
-  } catch (error) {
-    if (error instanceof WorkflowFailedError) return true;
-    throw error;
-  }
-}
-
-async function isAdmitted({ catalogue }: ApiDeps, { operationId, attempt }: Start): Promise<boolean> {
-  const operation = await catalogue.operations.find(operationId);
-  return operation !== undefined && operation.attempt >= attempt;
-}
 
 const missedTheRun = (error: unknown): boolean =>
   error instanceof WorkflowNotFoundError ||

@@ -2,12 +2,13 @@
 import type { Intake, IntakeResult } from '../catalogue/requests.js';
 import { catalogueError } from '../catalogue/pool.js';
 import { TenantryError } from '../domain/errors.js';
-import { admit, type Reached, type Start } from './admit.js';
+import { admit, type Reached } from './admit.js';
 import { within } from './bounded.js';
 import type { ApiDeps } from './deps.js';
 import { idempotencyKey } from './documents.js';
 import { refused } from './refusal.js';
 import type { Answer, Call } from './route.js';
+import type { Start } from './starts.js';
 import { validate } from './validate.js';
 import { operationPath, type OperationView, readOperation, tenantPath, viewOperation } from './views.js';
 import { preferredWait, waitForRun } from './wait.js';

@@ -1,8 +1,31 @@
 /** How each kind of operation is started: its workflow, and the words that Temporal's page shows for it. */
-import { PROVISION_BATCH, PROVISION_TENANT } from '../domain/contracts.js';
-import type { OperationId, TenantId } from '../domain/ids.js';
+import {
+  PROVISION_BATCH,
+  PROVISION_TENANT,
+  type ProvisionBatchInput,
+  type ProvisionTenantInput,
+} from '../domain/contracts.js';
+import type { CellName, OperationId, TenantId } from '../domain/ids.js';
+import type { OperationKind } from '../domain/operation.js';
 import { batchWorkflowId, lifecycleWorkflowId } from '../domain/workflow-ids.js';
-import type { Start } from './admit.js';
+
+/** How an operation is started. Ids only: all of it can be read in Temporal's own page. */
+export interface Start {
+  readonly kind: OperationKind;
+  readonly workflowType: string;
+  readonly workflowId: string;
+  readonly operationId: OperationId;
+  readonly tenantId: TenantId | undefined;
+  /** The workflow mends it where admission has it otherwise. That costs, so most runs are to begin with what is right. */
+  readonly foreseen: { readonly cell?: CellName | undefined; readonly plan?: string | undefined };
+  readonly attempt: number;
+  readonly input: ProvisionTenantInput | ProvisionBatchInput;
+  /** Whether its run can be asked for its end (FINISH) as it is started. */
+  readonly finishes: boolean;
+  /** One line for the list of runs, and some for the page of one. */
+  readonly summary: string;
+  readonly details: string;
+}
 
 /** @param foreseen where the tenant will be and on which plan, as far as it is known before it is admitted */
 export function provisionStart(

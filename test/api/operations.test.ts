@@ -195,6 +195,9 @@ test('a client that leaves ends its wait, and the operation goes on', async () =
   letGo();
   await world.temporal.workflow.getHandle(`tenant/${id}`).result();
   expect((await api.send(`/v1/tenants/${id}`)).json['state']).toBe('active');
+  // What was asked for it once is not asked anew of a run that may be over.
+  const { count } = await world.temporal.workflow.count(`WorkflowId = 'tenant/${id}'`);
+  expect(count).toBe(1);
 });
 
 test('a process that closes answers those who wait', async () => {

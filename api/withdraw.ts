@@ -1,0 +1,77 @@
+/** Taking back what was not admitted in time. The catalogue is the judge of whether it was. */
+import { WorkflowFailedError, type WorkflowHandle, WorkflowNotFoundError } from '@temporalio/client';
+import type { Logger } from 'pino';
+import type { OperationOutcome } from '../domain/contracts.js';
+import type { ApiDeps } from './deps.js';
+import type { Start } from './starts.js';
+
+/** Milliseconds for each of Temporal's answers. */
+const WITHDRAWAL = 2_000;
+
+/**
+ * Takes the request back, or finds that it was admitted after all: the catalogue decides between the two. The run is
+ * cancelled besides, so that it does not lie there until a worker comes; where Temporal was not even reached it is
+ * left to find out for itself.
+ */
+export async function withdraw(
+  deps: ApiDeps,
+  start: Start,
+  reached: boolean,
+  log: Logger,
+): Promise<'admitted' | 'cancelled' | 'forgotten'> {
+  const { operationId } = start;
+  let forgotten = false;
+  try {
+    await deps.catalogue.requests.forget(operationId);
+    if (await isAdmitted(deps, start)) return 'admitted';
+    forgotten = true;
+  } catch (error) {
+    log.error({ err: error, operationId }, 'the request could not be taken back; its run will be cancelled');
+  }
+  if (forgotten && !reached) return 'forgotten';
+  try {
+    const over = await deps.temporal.withDeadline(Date.now() + WITHDRAWAL, () => cancelRun(deps, start));
+    return over && !forgotten && (await wasAdmitted(deps, over)) ? 'admitted' : 'cancelled';
+  } catch (error) {
+    log.warn({ err: error, operationId }, 'the run could not be cancelled');
+    return 'forgotten';
+  }
+}
+
+/**
+ * Cancels the run if this request began it: under the same id there may be another operation of the tenant.
+ * @returns the run, where it was over already
+ */
+async function cancelRun(
+  { temporal }: ApiDeps,
+  { workflowId, operationId, attempt }: Start,
+): Promise<WorkflowHandle | undefined> {
+  try {
+    const { memo, runId, status } = await temporal.workflow.getHandle(workflowId).describe();
+    if (memo?.['operationId'] !== operationId || memo['attempt'] !== attempt) return undefined;
+    const run = temporal.workflow.getHandle(workflowId, runId);
+    if (status.name !== 'RUNNING') return run;
+    await run.cancel();
+  } catch (error) {
+    if (!(error instanceof WorkflowNotFoundError)) throw error;
+  }
+  return undefined;
+}
+
+/** Of a run that is over, where the catalogue cannot be asked: what was not admitted completes, and says so. */
+async function wasAdmitted({ temporal }: ApiDeps, run: WorkflowHandle): Promise<boolean> {
+  try {
+    const outcome = (await temporal.withDeadline(Date.now() + WITHDRAWAL, () =>
+      run.result(),
+    )) as OperationOutcome;
+    return outcome.status === 'succeeded';
+  } catch (error) {
+    if (error instanceof WorkflowFailedError) return true;
+    throw error;
+  }
+}
+
+export async function isAdmitted({ catalogue }: ApiDeps, { operationId, attempt }: Start): Promise<boolean> {
+  const operation = await catalogue.operations.find(operationId);
+  return operation !== undefined && operation.attempt >= attempt;
+}
