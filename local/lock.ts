@@ -78,14 +78,15 @@ function removeDead(file: string): void {
     mkdirSync(guard);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    if (olderThan(guard, 5_000)) rmdirSync(guard);
+    if (olderThan(guard, 5_000)) unlessGone(() => rmdirSync(guard));
     return;
   }
   try {
     const holder = holderOf(file);
     if (holder && !isAlive(holder)) unlinkIfThere(file);
   } finally {
-    rmdirSync(guard);
+    // Gone where this process stood still for so long that another took its guard for a dead one's.
+    unlessGone(() => rmdirSync(guard));
   }
 }
 
@@ -108,9 +109,11 @@ function linked(draft: string, file: string): boolean {
   }
 }
 
-function unlinkIfThere(file: string): void {
+const unlinkIfThere = (file: string): void => unlessGone(() => unlinkSync(file));
+
+function unlessGone(remove: () => void): void {
   try {
-    unlinkSync(file);
+    remove();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
