@@ -7,7 +7,7 @@ import { until } from '../support/until';
 import { createWorld, type RunningWorker, type World } from '../support/world';
 import { type Api, type ApiOptions, startApi } from './support/api';
 import { newSlug, tenantBody } from './support/bodies';
-import { type Proxy, proxyTo } from './support/proxy';
+import { type Proxy, proxyBefore, proxyTo } from './support/proxy';
 import { countRows, type Rows } from './support/rows';
 
 let world: World;
@@ -54,11 +54,9 @@ async function proxy(host: string, port: number): Promise<Proxy> {
 }
 
 async function catalogueProxy(): Promise<{ proxy: Proxy; url: string }> {
-  const url = new URL(world.url('control', 'catalogue'));
-  const between = await proxy(url.hostname, Number(url.port));
-  url.hostname = '127.0.0.1';
-  url.port = String(between.port);
-  return { proxy: between, url: url.href };
+  const started = await proxyBefore(world.url('control', 'catalogue'));
+  proxies.push(started.proxy);
+  return started;
 }
 
 async function temporalProxy(): Promise<{ proxy: Proxy; address: string }> {

@@ -9,7 +9,7 @@ import { readConfig } from '../../domain/config';
 import { askForBatch, newSlugs } from '../support/batch';
 import { createHolds } from '../support/holds';
 import { createWorld, type World } from '../support/world';
-import { type Proxy, proxyTo } from './support/proxy';
+import { type Proxy, proxyBefore, proxyTo } from './support/proxy';
 
 const log = pino({ level: 'silent' });
 const stays = new AbortController().signal;
@@ -59,11 +59,8 @@ test('a run that does not know of it refuses it, keeps nothing of it, and is ask
 });
 
 async function catalogueBehind(): Promise<{ proxy: Proxy; catalogue: Catalogue }> {
-  const url = new URL(world.url('control', 'catalogue'));
-  const proxy = await proxyTo(url.hostname, Number(url.port));
-  url.hostname = '127.0.0.1';
-  url.port = String(proxy.port);
-  return { proxy, catalogue: openCatalogue({ url: url.href, name: 'test-waiting', max: 2 }) };
+  const { proxy, url } = await proxyBefore(world.url('control', 'catalogue'));
+  return { proxy, catalogue: openCatalogue({ url, name: 'test-waiting', max: 2 }) };
 }
 
 test('a run that goes on is known to be admitted, though the catalogue says nothing', async () => {

@@ -13,6 +13,15 @@ export interface Proxy {
   close(): Promise<void>;
 }
 
+/** @returns the same server's URL by way of the proxy */
+export async function proxyBefore(server: string): Promise<{ proxy: Proxy; url: string }> {
+  const url = new URL(server);
+  const proxy = await proxyTo(url.hostname, Number(url.port));
+  url.hostname = '127.0.0.1';
+  url.port = String(proxy.port);
+  return { proxy, url: url.href };
+}
+
 export async function proxyTo(host: string, port: number): Promise<Proxy> {
   let mode: 'open' | 'cut' | 'hang' = 'open';
   const sockets = new Set<Socket>();
