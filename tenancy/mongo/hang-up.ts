@@ -4,11 +4,11 @@
  */
 import type { Connection } from './driver-inside.js';
 
-/** A server that does not hang up in return must not keep a place. Milliseconds. */
-const LONGEST_MS = 100;
-
-/** Never fails. From the call on, the driver hands the connection out no more. Nothing may be under way on it. */
-export function hangUp(connection: Connection): Promise<void> {
+/**
+ * Never fails. From the call on, the driver hands the connection out no more. Nothing may be under way on it.
+ * @param longestMs a server that does not hang up in return must not keep a place for ever
+ */
+export function hangUp(connection: Connection, longestMs: number): Promise<void> {
   const { socket } = connection;
   return new Promise((resolve) => {
     const gone = (): void => {
@@ -16,7 +16,7 @@ export function hangUp(connection: Connection): Promise<void> {
       socket.destroy();
       resolve();
     };
-    const timer = setTimeout(gone, LONGEST_MS);
+    const timer = setTimeout(gone, longestMs);
     const hadGone = socket.destroyed;
     socket.once('end', gone).once('close', gone);
     // The driver gives up its connection, but not the socket, which has yet to hear of the server's end.

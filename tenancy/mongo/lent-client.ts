@@ -11,6 +11,8 @@ export interface ClientOptions {
   readonly poolSize: number;
   readonly serverSelectionMs: number;
   readonly socketTimeoutMs: number;
+  /** How long `leave` waits for a server that does not hang up. */
+  readonly hangUpMs: number;
 }
 
 export interface LentClient {
@@ -35,7 +37,7 @@ export interface LentClient {
 const CLOSE_MS = 2_000;
 
 export function openClient(options: ClientOptions, user: MongoUser): LentClient {
-  const { mongoUrl, poolSize, serverSelectionMs, socketTimeoutMs } = options;
+  const { mongoUrl, poolSize, serverSelectionMs, socketTimeoutMs, hangUpMs } = options;
   const client = new MongoClient(mongoUrl, {
     appName: 'tenantry',
     auth: { username: user.username, password: user.password.plain },
@@ -52,7 +54,7 @@ export function openClient(options: ClientOptions, user: MongoUser): LentClient 
     socketTimeoutMS: socketTimeoutMs,
   });
   quietPools(client);
-  const users = createUserSwitch(endLostStatements(client), user);
+  const users = createUserSwitch(endLostStatements(client), user, hangUpMs);
   const open = new Set<string>();
   const ready = new Set<string>();
   client.on('connectionCreated', (event) => open.add(nameOf(event)));

@@ -44,6 +44,8 @@ export interface ScopedMongoOptions {
   readonly serverSelectionMs?: number;
   /** How long a server that says nothing is waited for. */
   readonly socketTimeoutMs?: number;
+  /** How long a tenant's connections wait for the server to end those in whose place they come. */
+  readonly hangUpMs?: number;
   readonly askAccess?: AskAccess | undefined;
 }
 
@@ -85,6 +87,7 @@ const DEFAULTS = {
   maxTimeMs: 10_000,
   serverSelectionMs: 5_000,
   socketTimeoutMs: 30_000,
+  hangUpMs: 1_000,
 };
 
 export const createScopedMongo = (options: ScopedMongoOptions): ScopedMongoPool =>

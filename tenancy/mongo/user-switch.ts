@@ -32,8 +32,11 @@ export interface UserSwitch {
   end(): void;
 }
 
-/** @param first whom the client was made for */
-export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwitch {
+/**
+ * @param first whom the client was made for
+ * @param hangUpMs how long a connection that is cut is waited for
+ */
+export function createUserSwitch(client: MongoClient, first: MongoUser, hangUpMs: number): UserSwitch {
   const loggedIn = new Set<Connection>();
   const loggingIn = new Set<Connection>();
   const begun = new WeakMap<AuthContext, { readonly as: MongoUser; readonly conversation: Conversation }>();
@@ -81,7 +84,7 @@ export function createUserSwitch(client: MongoClient, first: MongoUser): UserSwi
     leave() {
       if (!isAsked) return undefined;
       user = undefined;
-      const cut = Promise.all([...loggedIn].map(hangUp));
+      const cut = Promise.all([...loggedIn].map((connection) => hangUp(connection, hangUpMs)));
       loggedIn.clear();
       return cut.then(() => undefined);
     },

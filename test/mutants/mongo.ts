@@ -50,7 +50,7 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
   {
     name: 'MongoDB: a client is handed on with its connections still logged in',
     file: 'tenancy/mongo/user-switch.ts',
-    find: '[...loggedIn].map(hangUp)',
+    find: '[...loggedIn].map((connection) => hangUp(connection, hangUpMs))',
     replace: '[]',
     tests: HANDED_ON,
   },

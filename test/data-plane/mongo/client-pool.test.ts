@@ -90,6 +90,7 @@ describe('a pool of clients', () => {
       loginPatienceMs: 1_000,
       serverSelectionMs: 2_000,
       socketTimeoutMs: 2_000,
+      hangUpMs: 1_000,
     });
     const [first, second] = [await pool.lease(id(0)), await pool.lease(id(1))];
     const third = pool.lease(id(2));

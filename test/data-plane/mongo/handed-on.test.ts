@@ -36,6 +36,7 @@ const openPool = (url = testStack().mongoUrl): ClientPool =>
     loginPatienceMs: 500,
     serverSelectionMs: 2_000,
     socketTimeoutMs: 2_000,
+    hangUpMs: 1_000,
   });
 
 /** What the server says to this login about a tenant's database. */

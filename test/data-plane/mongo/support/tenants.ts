@@ -34,8 +34,12 @@ export interface Tenants {
   close(): Promise<void>;
 }
 
-export function createTenants(url = testStack().mongoUrl): Tenants {
-  const admin = new MongoClient(url, { maxPoolSize: 8, serverSelectionTimeoutMS: 10_000 });
+/**
+ * @param url of the tenants' way to the server
+ * @param adminUrl of the way of who makes them
+ */
+export function createTenants(url = testStack().mongoUrl, adminUrl = url): Tenants {
+  const admin = new MongoClient(adminUrl, { maxPoolSize: 8, serverSelectionTimeoutMS: 10_000 });
   const passwords = new Map<TenantId, TenantCredential>();
   const pools: ScopedMongoPool[] = [];
   const asked = { fresh: 0 };
