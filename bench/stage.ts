@@ -12,7 +12,7 @@ import { createActivities } from '../activities/index.js';
 import type { ActivityDependencies } from '../activities/dependencies.js';
 import { openCatalogue } from '../catalogue/index.js';
 import type { Activities } from '../domain/contracts.js';
-import { resolveSecret } from '../domain/config.js';
+import { readConfig, resolveSecret } from '../domain/config.js';
 import { cellName } from '../domain/ids.js';
 import { loadManifest } from '../domain/load-manifest.js';
 import { mongoUserName } from '../domain/names.js';
@@ -49,7 +49,8 @@ export interface Stage extends Side {
   close(): Promise<void>;
 }
 
-const POOL = 32;
+/** As many as a worker's, for what is sent by hand too. */
+const POOL = readConfig(['TENANTRY_WORKER_CONNECTIONS'], {}).TENANTRY_WORKER_CONNECTIONS;
 
 export async function createStage(): Promise<Stage> {
   const directory = await mkdtemp(path.join(tmpdir(), 'tenantry-bench-'));

@@ -13,14 +13,17 @@ import { tenantRepository } from './tenants.js';
 
 export type Catalogue = ReturnType<typeof openCatalogue>;
 
+/** Connections of undos, which hold theirs for as long as a store takes, and do nothing over it meanwhile. */
+const UNDOS_AT_ONCE = 32;
+
 /**
  * @param url the control database, as the catalogue role
- * @param max connections for statements, and as many again while undos are at work
+ * @param max connections for statements; undos have their own
  */
 export function openCatalogue({ url, name, max = 10 }: { url: string; name: string; max?: number }) {
   const pool = createPool({ url, name, max });
-  // Held for as long as a store takes, which may be one that is away: what is quick does not wait behind that.
-  const undoing = createPool({ url, name: `${name}-undo`, max });
+  // The store may be away: what is quick does not wait behind that.
+  const undoing = createPool({ url, name: `${name}-undo`, max: UNDOS_AT_ONCE });
   return {
     pool,
     admission: admissionRepository(pool),

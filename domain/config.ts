@@ -133,7 +133,7 @@ export const VARIABLES = {
   ],
   TENANTRY_WORKER_ACTIVITIES: [count.default(200), 'activities at once in one worker', false],
   TENANTRY_WORKER_CONNECTIONS: [
-    count.default(32),
+    count.default(8),
     "connections of one worker in each of its larger pools: the catalogue's, and each cell's busy ones",
     false,
   ],
