@@ -6,7 +6,7 @@ import type { Manifest } from '../domain/manifest.js';
 import type { SecretBox } from '../keys/sealed-secret.js';
 import type { CellRegistry } from '../tenancy/cell-registry.js';
 import type { CollectionLayout } from '../tenancy/mongo/layout.js';
-import type { WarmClients } from '../tenancy/mongo/tenant-client.js';
+import type { WarmClients } from '../tenancy/mongo/warm-clients.js';
 
 export interface ActivityDependencies {
   readonly catalogue: Catalogue;

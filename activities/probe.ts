@@ -58,16 +58,19 @@ async function probeInMongo(
   canary: Canary,
 ) {
   const { trial, mongoEnforcement } = connections.cell;
-  const client = deps.warmClients.take(connections.mongoUrl, tenantId, passwords.mongo);
+  const warm = deps.warmClients.take(connections.mongoUrl, tenantId, passwords.mongo);
+  const { client } = warm;
   try {
     const across = canMongoBeProbedAcross(trial);
     const canBeRefused = (crossing: Crossing): boolean => trial?.refused.includes(crossing) === true;
     const other = across ? { tenantId: canary.tenantId, client: canary.mongo, canBeRefused } : undefined;
     const seen = await probeMongo(deps.manifest, { tenantId, client }, other);
+    // Not awaited, here and below: saying goodbye is no part of the evidence.
+    void warm.giveBack();
     return { enforcement: mongoEnforcement, notRefused: trial?.notRefused ?? [], ...seen };
-  } finally {
-    // Not awaited: saying goodbye is no part of the evidence.
-    client.close().catch((error: unknown) => deps.log.debug({ err: error }, 'a probe client did not close'));
+  } catch (error) {
+    void warm.close();
+    throw error;
   }
 }
 

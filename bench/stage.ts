@@ -125,9 +125,10 @@ async function recordingOf(dependencies: ActivityDependencies): Promise<Recordin
     warmClients: {
       ...warmClients,
       take(mongoUrl, tenantId, password) {
-        const client = warmClients.take(mongoUrl, tenantId, password);
-        for (const listener of listeners) listener(client, mongoUserName(tenantId));
-        return client;
+        const taken = warmClients.take(mongoUrl, tenantId, password);
+        for (const listener of listeners) listener(taken.client, mongoUserName(tenantId));
+        // Who listens takes all that it hears for this tenant's.
+        return { ...taken, giveBack: () => taken.close() };
       },
     },
   });

@@ -10,7 +10,7 @@ import { createBlueprint } from '../tenancy/blueprint.js';
 import { createCellRegistry } from '../tenancy/cell-registry.js';
 import { tryEnforcement } from '../tenancy/mongo/enforcement.js';
 import { collectionLayouts } from '../tenancy/mongo/layout.js';
-import { createWarmClients } from '../tenancy/mongo/tenant-client.js';
+import { createWarmClients } from '../tenancy/mongo/warm-clients.js';
 
 export interface ComposeOptions {
   readonly catalogue: Catalogue;

@@ -8,6 +8,8 @@ import { createUserSwitch, type MongoUser } from './user-switch.js';
 export interface ClientOptions {
   /** Without credentials. */
   readonly mongoUrl: string;
+  /** As the server's list of connections names it; `tenantry` by itself. */
+  readonly appName?: string;
   readonly poolSize: number;
   readonly serverSelectionMs: number;
   readonly socketTimeoutMs: number;
@@ -39,7 +41,7 @@ const CLOSE_MS = 2_000;
 export function openClient(options: ClientOptions, user: MongoUser): LentClient {
   const { mongoUrl, poolSize, serverSelectionMs, socketTimeoutMs, hangUpMs } = options;
   const client = new MongoClient(mongoUrl, {
-    appName: 'tenantry',
+    appName: options.appName ?? 'tenantry',
     auth: { username: user.username, password: user.password.plain },
     authSource: user.source,
     authMechanism: 'SCRAM-SHA-256',

@@ -55,6 +55,20 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
     tests: HANDED_ON,
   },
   {
+    name: "MongoDB: a probe's client stays the tenant's whose it was before",
+    file: 'tenancy/mongo/warm-clients.ts',
+    find: 'kept.lent.enter(user);',
+    replace: '',
+    tests: ['test/tenancy/warm-clients.test.ts'],
+  },
+  {
+    name: "MongoDB: a probe's client that failed goes to the next tenant",
+    file: 'tenancy/mongo/warm-clients.ts',
+    find: 'close: () => lent.close() };',
+    replace: 'close: () => giveBack(mongoUrl, lent) };',
+    tests: ['test/tenancy/warm-clients.test.ts'],
+  },
+  {
     name: 'MongoDB: a connection is opened before the server has seen the end of the one in whose place it comes',
     file: 'tenancy/mongo/hang-up.ts',
     find: 'socket.destroy = () => socket;',
