@@ -1,7 +1,7 @@
 /**
  * Starts an operation: one Update-with-Start, which comes back when the catalogue has admitted or refused it, or, for a
- * caller who waits for that, at its end. However that call ends, the catalogue is the judge of what happened: a request that it no longer holds can never be
- * admitted, so a 503 means that nothing is there and nothing will be.
+ * caller who waits for that, at its end. However that call ends, the catalogue is the judge of what happened: a request
+ * that it no longer holds can never be admitted, so a 503 means that nothing is there and nothing will be.
  */
 import {
   isGrpcServiceError,

@@ -1,7 +1,6 @@
 /** A client that makes room is handed on to the next tenant: as that tenant's user, with nothing of the one before. */
 import type { MongoClient } from 'mongodb';
 import type { TenantId } from '../../../domain/ids.js';
-import { mongoDatabaseName } from '../../../domain/names.js';
 import { type ClientPool, createClientPool } from '../../../tenancy/mongo/client-pool.js';
 import type { Login } from '../../../tenancy/mongo/login.js';
 import type { ScopedMongoPool } from '../../../tenancy/mongo/scoped.js';
@@ -9,7 +8,7 @@ import { mongoUrlWithoutCredentials } from '../../../tenancy/cell-connections.js
 import { openLink } from '../../support/link.js';
 import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
-import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
+import { contextOf, createTenants, outcomeOf, type Tenants, transcript } from './support/tenants.js';
 import { withoutOurLogins } from './support/without-our-logins.js';
 
 let tenants: Tenants;
@@ -40,15 +39,7 @@ const openPool = (url = testStack().mongoUrl): ClientPool =>
   });
 
 /** What the server says to this login about a tenant's database. */
-const outcome = (login: Login, position: number): Promise<unknown> =>
-  login.client
-    .db(mongoDatabaseName(id(position)))
-    .collection('transcripts')
-    .findOne({})
-    .then(
-      () => 'reads',
-      (error: { code: number }) => error.code,
-    );
+const outcome = (login: Login, position: number): Promise<unknown> => outcomeOf(login.client, id(position));
 
 it('each tenant is logged in as itself and as nobody else, on every connection', async () => {
   const pool = openPool();

@@ -131,6 +131,17 @@ export const contextOf = (tenantId: TenantId, mode: AccessMode = 'open'): Tenant
   correlationId: 'test',
 });
 
+/** What the server says to a client that reads in a tenant's database: `reads`, or the code of its refusal. */
+export const outcomeOf = (client: MongoClient, tenantId: TenantId): Promise<unknown> =>
+  client
+    .db(mongoDatabaseName(tenantId))
+    .collection('transcripts')
+    .findOne({})
+    .then(
+      () => 'reads',
+      (error: { code: number }) => error.code,
+    );
+
 export const transcript = (text = 'hello', conversationId = 'c1') => ({
   conversationId,
   text,
