@@ -1,11 +1,11 @@
 /**
- * What is used of the driver's inside, which is not documented: its seam for authentication, and who hears of its pools
- * (mongodb 7.9.0, and that version is pinned). lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js,
- * lib/cmap/connection.js, lib/sdam/server.js.
+ * What is used of the driver's inside, which is not documented: its seam for authentication, who hears of its pools, and how
+ * it executes a command (mongodb 7.9.0, and that version is pinned). lib/mongo_client_auth_providers.js,
+ * lib/cmap/auth/auth_provider.js, lib/cmap/connection.js, lib/sdam/server.js, lib/db.js, lib/operations.
  */
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
-import type { Document, MongoClient } from 'mongodb';
+import type { Document, MongoClient, RunCommandOptions } from 'mongodb';
 
 export interface AuthProviders {
   /** By mechanism; made when first asked for. */
@@ -53,4 +53,44 @@ export function poolsOf(client: MongoClient): EventEmitter[] {
   return [...(servers as ReadonlyMap<string, { readonly pool?: unknown }>).values()]
     .map(({ pool }) => pool)
     .filter((pool) => pool instanceof EventEmitter);
+}
+
+export type ExecuteCommand = (
+  database: string,
+  command: Document,
+  options: RunCommandOptions,
+) => Promise<Document>;
+
+/**
+ * As `db.command`, for options that are read already (those of a client are): it reads and copies them three times, which is a
+ * twentieth of a read by primary key. With another inside it is `db.command`.
+ */
+export function executeCommandOf(client: MongoClient, inside = operations()): ExecuteCommand {
+  const { executeOperation, RunCommandOperation, MongoDBNamespace } = inside;
+  if (!executeOperation || !RunCommandOperation || !MongoDBNamespace)
+    return (database, command, options) => client.db(database).command(command, options);
+  return (database, command, options) =>
+    executeOperation(client, new RunCommandOperation(new MongoDBNamespace(database), command, options));
+}
+
+interface Operations {
+  executeOperation(client: MongoClient, operation: object): Promise<Document>;
+  readonly RunCommandOperation: new (
+    namespace: object,
+    command: Document,
+    options: RunCommandOptions,
+  ) => object;
+  readonly MongoDBNamespace: new (database: string) => object;
+}
+
+function operations(): Partial<Operations> {
+  try {
+    return {
+      ...(require('mongodb/lib/operations/execute_operation.js') as Pick<Operations, 'executeOperation'>),
+      ...(require('mongodb/lib/operations/run_command.js') as Pick<Operations, 'RunCommandOperation'>),
+      ...(require('mongodb/lib/utils.js') as Pick<Operations, 'MongoDBNamespace'>),
+    };
+  } catch {
+    return {};
+  }
 }

@@ -1,24 +1,30 @@
 /**
  * `findOne` as the one command that it is. The driver's own makes a cursor for each, with its session, listeners and
  * clean-up: about a sixth of the client's time for a read by primary key. A tenth more goes into a session for each call;
- * here a few go from one call to the next. What is sent is the same.
+ * here a few go from one call to the next, and with them the options, which the driver would read anew for each. What is sent
+ * is the same.
  */
 import {
   type Collection,
-  type Db,
   type Document,
   type MongoClient,
   MongoNetworkError,
   MongoServerError,
   type RunCommandOptions,
 } from 'mongodb';
+import { executeCommandOf } from './driver-inside.js';
 
 export type FindOne = (
-  db: Db,
-  collection: Collection,
+  within: OneDatabase,
+  collection: string,
   filter: Document,
   options: Document,
 ) => Promise<Document | null>;
+
+export interface OneDatabase {
+  readonly database: string;
+  collection(name: string): Collection;
+}
 
 /** @param poolSize as many sessions are kept from one call to the next */
 export function createFindOne(client: MongoClient, poolSize: number): FindOne {
@@ -32,15 +38,17 @@ export function createFindOne(client: MongoClient, poolSize: number): FindOne {
   );
   const idle: Sent[] = [];
 
+  const execute = executeCommandOf(client);
+
   const send = async (
-    db: Db,
+    database: string,
     command: Document,
     signal: AbortSignal | undefined,
   ): Promise<Document | null> => {
     const sent = idle.pop() ?? nothingInherited(given, { session: client.startSession(ALONE) });
     let kept = false;
     try {
-      const answer = await db.command(command, signal ? nothingInherited(sent, { signal }) : sent);
+      const answer = await execute(database, command, signal ? nothingInherited(sent, { signal }) : sent);
       kept = idle.length < poolSize;
       if (kept) idle.push(sent);
       return firstOf(answer);
@@ -49,15 +57,15 @@ export function createFindOne(client: MongoClient, poolSize: number): FindOne {
     }
   };
 
-  return async (db, collection, filter, options) => {
-    const command = commandOf(collection.collectionName, filter, options, concern);
-    if (command === undefined) return await collection.findOne(filter, options);
+  return async (within, collection, filter, options) => {
+    const command = commandOf(collection, filter, options, concern);
+    if (command === undefined) return await within.collection(collection).findOne(filter, options);
     const signal = options['signal'] as AbortSignal | undefined;
     try {
-      return await send(db, command, signal);
+      return await send(within.database, command, signal);
     } catch (error) {
       if (!retryReads || !isRetryable(error)) throw error;
-      return await send(db, command, signal);
+      return await send(within.database, command, signal);
     }
   };
 }

@@ -22,10 +22,12 @@ export interface LoginOptions extends ClientOptions {
 /** All that is known of one connected client. It never leaves this folder. */
 export interface Login {
   readonly client: MongoClient;
+  /** The tenant's own. */
+  readonly database: string;
   /** Of the password that it logged in with. */
   readonly version: number;
   collection(name: string): Collection;
-  findOne(collection: Collection, filter: Document, options: Document): Promise<Document | null>;
+  findOne(collection: string, filter: Document, options: Document): Promise<Document | null>;
   connections(): number;
   fill(): Promise<void>;
   /** Whether the server has transactions: a standalone has none. */
@@ -110,24 +112,28 @@ function saltedOf(credential: TenantCredential): SaltedPassword {
 }
 
 function loginOf(lent: LentClient, tenantId: TenantId, { version }: TenantCredential): Login {
-  const db = lent.client.db(mongoDatabaseName(tenantId));
+  const database = mongoDatabaseName(tenantId);
   const collections = new Map<string, Collection>();
+  // Made when it is asked for: a login that only serves a `findOne` has no use for it, and it takes the driver a while.
+  let known: Db | undefined;
+  const db = (): Db => (known ??= lent.client.db(database));
   let transactions: Promise<boolean> | undefined;
-  return {
+  const login: Login = {
     client: lent.client,
+    database,
     version,
     collection(name) {
-      const known = collections.get(name);
-      if (known !== undefined) return known;
-      const collection = db.collection(name);
+      const asked = collections.get(name);
+      if (asked !== undefined) return asked;
+      const collection = db().collection(name);
       collections.set(name, collection);
       return collection;
     },
-    findOne: (collection, filter, options) => lent.findOne(db, collection, filter, options),
+    findOne: (collection, filter, options) => lent.findOne(login, collection, filter, options),
     connections: () => lent.connections(),
-    fill: () => lent.fill(db),
+    fill: () => lent.fill(db()),
     hasTransactions() {
-      transactions ??= askForTransactions(db).catch((error: unknown) => {
+      transactions ??= askForTransactions(db()).catch((error: unknown) => {
         transactions = undefined;
         throw error;
       });
@@ -136,6 +142,7 @@ function loginOf(lent: LentClient, tenantId: TenantId, { version }: TenantCreden
     handOn: () => lent.leave()?.then(() => lent),
     close: () => lent.close(),
   };
+  return login;
 }
 
 async function askForTransactions(db: Db): Promise<boolean> {

@@ -46,7 +46,8 @@ export interface CollectionParts {
   readonly loginPatienceMs: number;
 }
 
-type Work<R> = (collection: Collection, options: Document, login: Login) => Promise<R>;
+type Read<R> = (collection: Collection, options: Document) => Promise<R>;
+type Write<R> = (collection: Collection, options: Document, login: Login) => Promise<R>;
 
 export class ScopedCollection<T extends Document = Document> {
   readonly #name: string;
@@ -60,10 +61,11 @@ export class ScopedCollection<T extends Document = Document> {
 
   async findOne(filter: Filter<T>, options?: FindOneOptions): Promise<T | null> {
     const read = this.#parts.guard.filter(filter);
-    return await this.#read(
+    return await this.#run(
       OPTIONS.findOne,
       options,
-      (collection, sent, login) => login.findOne(collection, read, sent) as Promise<T | null>,
+      false,
+      (login, sent) => login.findOne(this.#name, read, sent) as Promise<T | null>,
     );
   }
 
@@ -74,7 +76,8 @@ export class ScopedCollection<T extends Document = Document> {
     return new FindCursor<T>(guard, runner, sent, (refined) => ({
       statement,
       idleMs: cursorIdleMs,
-      open: (collection, session) => collection.find(read, inSession(refined, session, statement.signal)),
+      open: (login, session) =>
+        login.collection(this.#name).find(read, inSession(refined, session, statement.signal)),
     }));
   }
 
@@ -88,8 +91,10 @@ export class ScopedCollection<T extends Document = Document> {
     return new ScopedCursor<R>(runner, () => ({
       statement,
       idleMs: cursorIdleMs,
-      open: (collection, session) =>
-        collection.aggregate(read, inSession(sent, session, statement.signal)) as AbstractCursor<Document>,
+      open: (login, session) =>
+        login
+          .collection(this.#name)
+          .aggregate(read, inSession(sent, session, statement.signal)) as AbstractCursor<Document>,
     }));
   }
 
@@ -225,28 +230,32 @@ export class ScopedCollection<T extends Document = Document> {
     });
   }
 
-  #read<R>(table: OptionTable, options: object | undefined, work: Work<R>): Promise<R> {
-    return this.#run(table, options, false, work);
+  #read<R>(table: OptionTable, options: object | undefined, work: Read<R>): Promise<R> {
+    return this.#run(table, options, false, (login, sent) => work(login.collection(this.#name), sent));
   }
 
-  #write<R>(table: OptionTable, options: object | undefined, work: Work<R>): Promise<R> {
-    return this.#run(table, options, true, work);
+  #write<R>(table: OptionTable, options: object | undefined, work: Write<R>): Promise<R> {
+    return this.#run(table, options, true, (login, sent) => work(login.collection(this.#name), sent, login));
   }
 
-  #run<R>(table: OptionTable, options: object | undefined, write: boolean, work: Work<R>): Promise<R> {
+  #run<R>(
+    table: OptionTable,
+    options: object | undefined,
+    write: boolean,
+    work: (login: Login, sent: Document) => Promise<R>,
+  ): Promise<R> {
     const [statement, sent] = this.#statement(table, options, write);
-    return this.#parts.runner.run(statement, (collection, session, login) =>
+    return this.#parts.runner.run(statement, (login, session) =>
       // Of writes the driver takes no signal: their caller is free at once all the same.
-      work(collection, inSession(sent, session, write ? undefined : statement.signal), login),
+      work(login, inSession(sent, session, write ? undefined : statement.signal)),
     );
   }
 
   #statement(table: OptionTable, options: object | undefined, write: boolean): [Statement, Document] {
     const signal = signalOf(options);
     const { guard, maxTimeMs } = this.#parts;
-    const sent: Document = { ...NOT_INHERITED, ...(options && guard.options(options, table)) };
-    sent['maxTimeMS'] ??= maxTimeMs;
-    return [{ collection: this.#name, write, signal }, sent];
+    const sent = { ...NOT_INHERITED, maxTimeMS: maxTimeMs, ...(options && guard.options(options, table)) };
+    return [{ write, signal }, sent];
   }
 }
 Object.freeze(ScopedCollection.prototype);

@@ -2,15 +2,16 @@
  * A tenant's cursor. It holds a lease on its client for as long as the server has more for it, and no longer than a
  * while after it was last asked: one that is forgotten does not keep a client.
  */
-import type { AbstractCursor, ClientSession, Collection, Document } from 'mongodb';
+import type { AbstractCursor, ClientSession, Document } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
 import type { Lease } from './client-pool.js';
+import type { Login } from './login.js';
 import type { Statement, StatementRunner } from './statement-runner.js';
 
 export interface CursorPlan {
   readonly statement: Statement;
   /** The driver's cursor, not yet sent. */
-  readonly open: (collection: Collection, session: ClientSession | undefined) => AbstractCursor<Document>;
+  readonly open: (login: Login, session: ClientSession | undefined) => AbstractCursor<Document>;
   /** A cursor that nobody reads from is closed after so long. Milliseconds. */
   readonly idleMs: number;
 }
@@ -71,8 +72,8 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
     const { statement, open } = this.#start();
     this.#state = 'ended';
     // From the beginning again where a login was refused on the way: nothing has been handed out.
-    return this.#runner.run(statement, async (collection, session) => {
-      const cursor = open(collection, session);
+    return this.#runner.run(statement, async (login, session) => {
+      const cursor = open(login, session);
       const documents = await cursor.toArray();
       refuseHalf(cursor);
       return documents as T[];
@@ -124,11 +125,11 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
   }
 
   async #open(lease: Lease, session: ClientSession | undefined): Promise<void> {
-    const { statement, open } = this.#start();
+    const { open } = this.#start();
     let cursor: AbstractCursor<Document> | undefined;
     try {
       // The driver may refuse what it is given, before anything is sent.
-      cursor = open(lease.login.collection(statement.collection), session);
+      cursor = open(lease.login, session);
       await this.#take(cursor);
       // The rest must come over this client: nothing that it still has to open may meet a rotated password.
       if (cursor.id?.isZero() === false && session === undefined) await lease.login.fill();

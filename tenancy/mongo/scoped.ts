@@ -163,7 +163,7 @@ async function transact<R, M extends MongoDeclaration>(
   parts.runner.refuseOthers();
   // What the work has thrown stays as it is, so its caller's signal is not asked.
   const failure = async (error: unknown): Promise<never> => {
-    throw await parts.runner.failure({ collection: '', write: false, signal: undefined }, error);
+    throw await parts.runner.failure({ write: false, signal: undefined }, error);
   };
   const isBegunAgain = createRetries(parts.loginPatienceMs);
   for (;;) {

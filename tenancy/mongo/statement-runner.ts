@@ -1,6 +1,6 @@
 /** Runs a tenant's statements over leased clients: those that were certainly not sent are sent again, failures get a code. */
 import { types } from 'node:util';
-import { type ClientSession, type Collection, MongoError, MongoServerError } from 'mongodb';
+import { type ClientSession, MongoError, MongoServerError } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { isSystemError } from '../../domain/system-error.js';
@@ -12,7 +12,6 @@ import { createRetries, isLoginRefused } from './refused-login.js';
 import { unlessAborted } from './signal.js';
 
 export interface Statement {
-  readonly collection: string;
   readonly write: boolean;
   readonly signal: AbortSignal | undefined;
 }
@@ -21,7 +20,7 @@ export interface Statement {
 export interface StatementRunner {
   run<T>(
     statement: Statement,
-    work: (collection: Collection, session: ClientSession | undefined, login: Login) => Promise<T>,
+    work: (login: Login, session: ClientSession | undefined) => Promise<T>,
   ): Promise<T>;
   /** For a cursor, which goes on after `work`. In a transaction the lease is the transaction's and releasing it does nothing. */
   begin<T>(
@@ -84,9 +83,7 @@ export function createRunner(
         statement,
         (lease) => {
           // Bounded also after its caller has gone, or its lease would never end.
-          const working = lease.bound(
-            work(lease.login.collection(statement.collection), undefined, lease.login),
-          );
+          const working = lease.bound(work(lease.login, undefined));
           return statement.signal === undefined ? working : untilAborted(working, lease, statement.signal);
         },
         'with the work',
@@ -125,8 +122,7 @@ export function createSessionRunner(
     refuseOthers: () => refuseOtherTenants(context.tenantId),
     failure: async (statement, error) =>
       statement.signal?.aborted === true ? statement.signal.reason : mapped(error),
-    run: (statement, work) =>
-      begin(statement, () => work(lease.login.collection(statement.collection), session, lease.login)),
+    run: (statement, work) => begin(statement, () => work(lease.login, session)),
   };
 }
 
