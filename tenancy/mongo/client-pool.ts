@@ -148,7 +148,9 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   };
 
   const closeSeat = (seat: Seat, login: Login): void => {
-    const handedOn = queue.size > 0 && !seat.spoilt ? login.handOn() : undefined;
+    // A statement of a transaction that nobody waited for may still be under way.
+    const isClean = !seat.spoilt && seat.underWay.isEmpty;
+    const handedOn = queue.size > 0 && isClean ? login.handOn() : undefined;
     const closed = (handedOn ?? login.close()).then(async (client) => {
       // Whoever waited for it may have gone.
       const isWanted = queue.size > 0;

@@ -1,7 +1,8 @@
 /**
- * What is used of the driver's inside, which is not documented: its seam for authentication, who hears of its pools, and how
- * it executes a command (mongodb 7.9.0, and that version is pinned). lib/mongo_client_auth_providers.js,
- * lib/cmap/auth/auth_provider.js, lib/cmap/connection.js, lib/sdam/server.js, lib/db.js, lib/operations.
+ * What is used of the driver's inside, which is not documented: its seam for authentication, who hears of its pools, what it
+ * has under way and keeps, and how it executes a command (mongodb 7.9.0, and that version is pinned).
+ * lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js, lib/cmap/connection.js, lib/sdam/server.js,
+ * lib/sdam/topology.js, lib/sessions.js, lib/db.js, lib/operations.
  */
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
@@ -45,14 +46,42 @@ export function authProvidersOf(client: MongoClient): AuthProviders | undefined 
 
 /** The pool of each server that the client knows. Empty when the driver's inside is another one. */
 export function poolsOf(client: MongoClient): EventEmitter[] {
+  return serversOf(client)
+    .map(({ pool }) => pool)
+    .filter((pool) => pool instanceof EventEmitter);
+}
+
+/**
+ * Whether the driver has anything to do on the client, also what its caller does not wait for: a statement that was not
+ * awaited, or the end of a cursor whose caller has gone. Also when its inside is another one and nobody can tell.
+ */
+export function isAtWork(client: MongoClient): boolean {
+  const { topology } = client as unknown as {
+    readonly topology?: { readonly waitQueue?: { length?: number } };
+  };
+  if (topology === undefined) return false;
+  return topology.waitQueue?.length !== 0 || serversOf(client).some(({ s }) => s?.operationCount !== 0);
+}
+
+/** The server sessions that the driver keeps for the next statement. */
+export function forgetSessions(client: MongoClient): void {
+  const { s } = client as unknown as {
+    readonly s?: { readonly sessionPool?: { readonly sessions?: { clear?(): void } } };
+  };
+  s?.sessionPool?.sessions?.clear?.();
+}
+
+interface Server {
+  readonly pool?: unknown;
+  readonly s?: { readonly operationCount?: number };
+}
+
+function serversOf(client: MongoClient): Server[] {
   const { topology } = client as unknown as {
     readonly topology?: { readonly s?: { readonly servers?: unknown } };
   };
   const servers = topology?.s?.servers;
-  if (!(servers instanceof Map)) return [];
-  return [...(servers as ReadonlyMap<string, { readonly pool?: unknown }>).values()]
-    .map(({ pool }) => pool)
-    .filter((pool) => pool instanceof EventEmitter);
+  return servers instanceof Map ? [...(servers as ReadonlyMap<string, Server>).values()] : [];
 }
 
 export type ExecuteCommand = (

@@ -27,7 +27,10 @@ export interface OneDatabase {
 }
 
 /** @param poolSize as many sessions are kept from one call to the next */
-export function createFindOne(client: MongoClient, poolSize: number): FindOne {
+export function createFindOne(
+  client: MongoClient,
+  poolSize: number,
+): { readonly send: FindOne /** Ends the sessions that are kept. */; forget(): void } {
   const { retryReads } = client.options;
   const concern = client.readConcern && { readConcern: client.readConcern };
   // What a command does not take from its client by itself.
@@ -57,16 +60,21 @@ export function createFindOne(client: MongoClient, poolSize: number): FindOne {
     }
   };
 
-  return async (within, collection, filter, options) => {
-    const command = commandOf(collection, filter, options, concern);
-    if (command === undefined) return await within.collection(collection).findOne(filter, options);
-    const signal = options['signal'] as AbortSignal | undefined;
-    try {
-      return await send(within.database, command, signal);
-    } catch (error) {
-      if (!retryReads || !isRetryable(error)) throw error;
-      return await send(within.database, command, signal);
-    }
+  return {
+    async send(within, collection, filter, options) {
+      const command = commandOf(collection, filter, options, concern);
+      if (command === undefined) return await within.collection(collection).findOne(filter, options);
+      const signal = options['signal'] as AbortSignal | undefined;
+      try {
+        return await send(within.database, command, signal);
+      } catch (error) {
+        if (!retryReads || !isRetryable(error)) throw error;
+        return await send(within.database, command, signal);
+      }
+    },
+    forget() {
+      for (const { session } of idle.splice(0)) void session?.endSession();
+    },
   };
 }
 

@@ -1,5 +1,6 @@
 /** A driver's client with its connections counted, lent to one tenant's user after another. */
 import { type Db, MongoClient } from 'mongodb';
+import { forgetSessions, isAtWork } from './driver-inside.js';
 import { createFindOne, type FindOne } from './find-one.js';
 import { endLostStatements } from './lost-connection.js';
 import { quietPools } from './quiet-pool.js';
@@ -25,8 +26,9 @@ export interface LentClient {
   /** Opens all connections of its pool, so that none must be opened, with a password that may be old, later. */
   fill(db: Db): Promise<void>;
   /**
-   * Its user is done with it, and nothing is under way: all that is logged in is cut, and then it can be lent again. Undefined
-   * where it cannot, and nothing has happened.
+   * Its user is done with it: all that is logged in is cut, its sessions are forgotten, and then it can be lent again.
+   * Undefined where it cannot, and nothing has happened: the driver still has something to do for that user, or has not asked
+   * here who logs in.
    */
   leave(): Promise<void> | undefined;
   /** What connects from now on logs in as that user. */
@@ -65,9 +67,10 @@ export function openClient(options: ClientOptions, user: MongoUser): LentClient 
     open.delete(nameOf(event));
     ready.delete(nameOf(event));
   });
+  const findOne = createFindOne(client, poolSize);
   return {
     client,
-    findOne: createFindOne(client, poolSize),
+    findOne: findOne.send,
     connections: () => open.size,
     async fill(db) {
       // Side by side, so that each needs a connection of its own; the first may be back before the last is asked for.
@@ -76,8 +79,12 @@ export function openClient(options: ClientOptions, user: MongoUser): LentClient 
     },
     leave() {
       // One that is still logging in, for a caller who has gone, would come too late to be cut.
-      if (open.size !== ready.size) return undefined;
-      return users.leave()?.then(() => {
+      if (open.size !== ready.size || isAtWork(client)) return undefined;
+      const left = users.leave();
+      if (left === undefined) return undefined;
+      findOne.forget();
+      forgetSessions(client);
+      return left.then(() => {
         // The driver tells of those that were cut when it comes upon them.
         open.clear();
         ready.clear();

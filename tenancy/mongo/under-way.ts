@@ -24,6 +24,10 @@ export class UnderWay {
     });
   }
 
+  get isEmpty(): boolean {
+    return this.#entries.size === 0;
+  }
+
   /** Whether anything was given up: all that began before `time`, as performance.now() has it. */
   giveUpBefore(time: number, reason: () => Error): boolean {
     let some = false;

@@ -24,11 +24,15 @@ export interface MongoUser {
 export interface UserSwitch {
   /**
    * Cuts every connection, until the server has too. Undefined, and nothing has happened, when the driver does not ask here who
-   * logs in.
+   * logs in, or when the client is nobody's.
    */
   leave(): Promise<void> | undefined;
+  /** @throws MongoRuntimeError where the last user has not left */
   enter(user: MongoUser): void;
-  /** What is logging in is cut, and nothing logs in any more: a client that closes leaves that to its time-outs. */
+  /**
+   * What is logging in is cut, and nothing logs in any more: a client that closes leaves that to its time-outs. What was cut
+   * is waited for no longer.
+   */
   end(): void;
 }
 
@@ -39,6 +43,7 @@ export interface UserSwitch {
 export function createUserSwitch(client: MongoClient, first: MongoUser, hangUpMs: number): UserSwitch {
   const loggedIn = new Set<Connection>();
   const loggingIn = new Set<Connection>();
+  const hangingUp = new Set<Connection>();
   const begun = new WeakMap<AuthContext, { readonly as: MongoUser; readonly conversation: Conversation }>();
   let user: MongoUser | undefined = first;
   let isAsked = false;
@@ -82,18 +87,21 @@ export function createUserSwitch(client: MongoClient, first: MongoUser, hangUpMs
   });
   return {
     leave() {
-      if (!isAsked) return undefined;
+      if (!isAsked || user === undefined) return undefined;
       user = undefined;
-      const cut = Promise.all([...loggedIn].map((connection) => hangUp(connection, hangUpMs)));
+      for (const connection of loggedIn) hangingUp.add(connection);
       loggedIn.clear();
-      return cut.then(() => undefined);
+      const cut = Promise.all([...hangingUp].map((connection) => hangUp(connection, hangUpMs)));
+      return cut.then(() => hangingUp.clear());
     },
     enter(next) {
+      if (user !== undefined) throw new MongoRuntimeError("the client is another's");
       user = next;
     },
     end() {
       user = undefined;
       for (const connection of loggingIn) connection.destroy();
+      for (const { socket } of hangingUp) socket.destroy();
     },
   };
 }

@@ -9,7 +9,7 @@ import { type LentClient, openClient } from './lent-client.js';
 import { SaltedPassword } from './scram.js';
 import type { MongoUser } from './user-switch.js';
 
-/** One of its two is called in the end, and neither fails. */
+/** One of its two is called in the end, and neither fails; what is called after that does nothing. */
 export interface WarmClient {
   readonly client: MongoClient;
   /** Nothing is under way on it, and nothing has failed: another tenant may have it. */
@@ -26,6 +26,7 @@ export function createWarmClients(keepFor = 10_000) {
   const warm = new Map<TenantId, Kept>();
   /** By server. */
   const idle = new Map<string, Set<Kept>>();
+  const givenBack = new Set<Promise<void>>();
   let closing = false;
 
   const keep = (lent: LentClient, forget: () => void): Kept => {
@@ -66,6 +67,7 @@ export function createWarmClients(keepFor = 10_000) {
 
   return {
     warmUp(mongoUrl: string, tenantId: TenantId, password: string): void {
+      if (closing) return;
       void takeWarm(tenantId)?.close();
       const lent = open(mongoUrl, userOf(tenantId, password));
       // A failure shows itself, with its reason, when the probe uses the client.
@@ -77,7 +79,18 @@ export function createWarmClients(keepFor = 10_000) {
     },
     take(mongoUrl: string, tenantId: TenantId, password: string): WarmClient {
       const lent = takeWarm(tenantId) ?? open(mongoUrl, userOf(tenantId, password));
-      return { client: lent.client, giveBack: () => giveBack(mongoUrl, lent), close: () => lent.close() };
+      // After the first end the client may be another tenant's.
+      let isOver = false;
+      const once = (end: () => Promise<void>) => async () => {
+        if (isOver) return;
+        isOver = true;
+        await end();
+      };
+      return {
+        client: lent.client,
+        giveBack: once(() => whileKnown(giveBack(mongoUrl, lent))),
+        close: once(() => lent.close()),
+      };
     },
     async close(): Promise<void> {
       closing = true;
@@ -85,9 +98,16 @@ export function createWarmClients(keepFor = 10_000) {
       warm.clear();
       idle.clear();
       for (const { timer } of all) clearTimeout(timer);
-      await Promise.all(all.map(({ lent }) => lent.close()));
+      await Promise.all([...all.map(({ lent }) => lent.close()), ...givenBack]);
     },
   };
+
+  /** So that `close` can wait for it. */
+  async function whileKnown(work: Promise<void>): Promise<void> {
+    givenBack.add(work);
+    await work;
+    givenBack.delete(work);
+  }
 }
 export type WarmClients = ReturnType<typeof createWarmClients>;
 

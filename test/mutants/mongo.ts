@@ -5,6 +5,7 @@ const GUARD = ['test/data-plane/mongo/guard.test.ts'];
 const PROPERTIES = ['test/data-plane/mongo/guard-properties.test.ts'];
 const LAYOUT = ['test/tenancy/layout.test.ts'];
 const HANDED_ON = ['test/data-plane/mongo/handed-on.test.ts'];
+const LENT = ['test/data-plane/mongo/lent-client.test.ts'];
 const COLLECTION = ['test/data-plane/mongo/collection.test.ts'];
 
 const UNDECLARED_NAME =
@@ -50,8 +51,8 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
   {
     name: 'MongoDB: a client is handed on with its connections still logged in',
     file: 'tenancy/mongo/user-switch.ts',
-    find: '[...loggedIn].map((connection) => hangUp(connection, hangUpMs))',
-    replace: '[]',
+    find: 'for (const connection of loggedIn) hangingUp.add(connection);',
+    replace: '',
     tests: HANDED_ON,
   },
   {
@@ -64,9 +65,44 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
   {
     name: "MongoDB: a probe's client that failed goes to the next tenant",
     file: 'tenancy/mongo/warm-clients.ts',
-    find: 'close: () => lent.close() };',
-    replace: 'close: () => giveBack(mongoUrl, lent) };',
+    find: 'close: once(() => lent.close()),',
+    replace: 'close: once(() => giveBack(mongoUrl, lent)),',
     tests: ['test/tenancy/warm-clients.test.ts'],
+  },
+  {
+    name: "MongoDB: a probe's client that is given back twice is taken from who has it then",
+    file: 'tenancy/mongo/warm-clients.ts',
+    find: 'isOver = true;',
+    replace: '',
+    tests: ['test/tenancy/warm-clients.test.ts'],
+  },
+  {
+    name: 'MongoDB: a client is lent while it is still lent to another',
+    file: 'tenancy/mongo/user-switch.ts',
+    find: 'if (user !== undefined) throw',
+    replace: 'if (first === undefined) throw',
+    tests: LENT,
+  },
+  {
+    name: 'MongoDB: a client is lent on while its driver has something to do for another',
+    file: 'tenancy/mongo/lent-client.ts',
+    find: ' || isAtWork(client)',
+    replace: '',
+    tests: LENT,
+  },
+  {
+    name: 'MongoDB: a client is handed on with a statement under way that nobody waited for',
+    file: 'tenancy/mongo/client-pool.ts',
+    find: '!seat.spoilt && seat.underWay.isEmpty',
+    replace: '!seat.spoilt',
+    tests: HANDED_ON,
+  },
+  {
+    name: "MongoDB: a client is handed on with its last user's sessions",
+    file: 'tenancy/mongo/lent-client.ts',
+    find: 'findOne.forget();',
+    replace: '',
+    tests: LENT,
   },
   {
     name: 'MongoDB: a connection is opened before the server has seen the end of the one in whose place it comes',

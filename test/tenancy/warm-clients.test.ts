@@ -63,6 +63,24 @@ it('one that was closed goes to nobody', async () => {
   await second.giveBack();
 });
 
+it('what is called after its end does nothing to the tenant that has it then', async () => {
+  const first = await take(0);
+  expect(await outcomes(first)).toEqual(['reads', 13, 13]);
+  await first.giveBack();
+  await first.close();
+  const second = await take(1);
+  expect(second.client === first.client).toBe(true);
+  expect(await outcomes(second)).toEqual([13, 'reads', 13]);
+  await first.giveBack();
+  const third = await take(2);
+  expect(third.client === second.client).toBe(false);
+  expect(await outcomes(second)).toEqual([13, 'reads', 13]);
+  expect(await outcomes(third)).toEqual([13, 13, 'reads']);
+  await Promise.all([second.close(), third.close()]);
+  await second.giveBack();
+  expect((await take(0)).client === second.client).toBe(false);
+});
+
 it('two tenants at once have a client each, and a tenant that is warmed up twice has the newer one', async () => {
   await Promise.all([warmUp(0), warmUp(1)]);
   await warmUp(0);
@@ -106,4 +124,23 @@ it('when all are closed, one that is given back later is closed too', async () =
   const closed = once(taken.client, 'topologyClosed');
   await taken.giveBack();
   await closed;
+});
+
+it('closing waits for those that are being given back, and none is warmed up after it', async () => {
+  const link = await openLink(mongoUrl());
+  try {
+    const taken = await take(0, link.url);
+    expect(await outcomes(taken)).toEqual(['reads', 13, 13]);
+    let isGivenBack = false;
+    void taken.giveBack().then(() => {
+      isGivenBack = true;
+    });
+    await warmClients.close();
+    expect(isGivenBack).toBe(true);
+    await warmUp(1, link.url);
+    // Half of the time for which one would be kept.
+    await until('none is left', () => link.connections() === 0, 5_000);
+  } finally {
+    await link.close();
+  }
 });

@@ -33,7 +33,7 @@ test.each<Document>([
   const notes = client.db(DATABASE).collection('notes');
   const within = { database: DATABASE, collection: (name: string) => client.db(DATABASE).collection(name) };
   const filter: Document = { _id: 'a' };
-  const found = await createFindOne(client, 1)(within, 'notes', filter, options);
+  const found = await createFindOne(client, 1).send(within, 'notes', filter, options);
   expect(found).toEqual({ _id: 'a' });
   expect(await notes.findOne(filter, options)).toEqual(found);
   expect(sent).toHaveLength(2);

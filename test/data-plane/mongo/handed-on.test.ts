@@ -96,6 +96,29 @@ it('a client whose login was refused is not handed on, since its driver waits a 
   }
 });
 
+it('a client on which something is still under way is closed, for whoever did not wait for it', async () => {
+  const pool = openPool();
+  try {
+    const lease = await pool.lease(id(0));
+    let end = (): void => undefined;
+    const notWaitedFor = lease.bound(
+      new Promise<void>((resolve) => {
+        end = resolve;
+      }),
+    );
+    const next = pool.lease(id(1));
+    lease.release();
+    const { login } = await next;
+    expect(login.client === lease.login.client).toBe(false);
+    expect(await outcome(login, 1)).toBe('reads');
+    expect(pool.stats()).toMatchObject({ evicted: 1, handedOn: 0 });
+    end();
+    await notWaitedFor;
+  } finally {
+    await pool.close(0);
+  }
+});
+
 it('who is refused for good leaves its place to others', async () => {
   const pool = tenants.open({ maxClients: 1, loginPatienceMs: 200 });
   await collectionOf(pool, 0).findOne({});

@@ -1,6 +1,7 @@
 /** A connection takes another's place only when the server has seen the end of that one: the bound is the server's. */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import type { TenantId } from '../../../domain/ids.js';
 import { testStack } from '../../support/stack.js';
 import { contextOf, createTenants, type Tenants } from './support/tenants.js';
 
@@ -39,6 +40,18 @@ it('does not wait for ever for a server that does not hang up', async () => {
     expect(await pool.forTenant(contextOf(id)).collection('transcripts').findOne({})).toBeNull();
   expect(pool.stats().evicted).toBe(3);
   await pool.close();
+});
+
+it('does not wait for it at all when the pool is closed', async () => {
+  const [first, second] = (await tenants.make(2)) as [TenantId, TenantId];
+  const pool = tenants.open({ maxClients: 1, waitMs: 600_000, hangUpMs: 600_000 });
+  proxy.keepEnds();
+  expect(await pool.forTenant(contextOf(first)).collection('transcripts').findOne({})).toBeNull();
+  const waiting = expect(
+    pool.forTenant(contextOf(second)).collection('transcripts').findOne({}),
+  ).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
+  await pool.close(0);
+  await waiting;
 });
 
 interface CountingProxy {
