@@ -17,5 +17,7 @@ export function toApplicationFailure(error: unknown, log: Logger, activity: stri
     type: known.code,
     nonRetryable: !known.retryable,
     details: [known.params],
+    // A caller waits for it, and an undo is mostly over soon: not with the growing pauses for what is away.
+    ...(known.code === 'UNDO_RUNNING' && { nextRetryDelay: '250ms' }),
   });
 }

@@ -2,11 +2,12 @@
  * The frame of every activity that has an effect in a store: begin the step under the fence, do the effect, record it.
  * Dying between effect and record leaves an allocation `intended` whose thing exists; the next attempt finds it.
  */
+import { setTimeout as wait } from 'node:timers/promises';
 import type { ApplicationFailure } from '@temporalio/common';
-import { catalogueError } from '../catalogue/pool.js';
+import { catalogueError, isPostgresOutage } from '../catalogue/pool.js';
 import type { BegunStep, Undone } from '../catalogue/steps.js';
 import type { Fence, StepResult } from '../domain/contracts.js';
-import { TenantryError, toRecordedError } from '../domain/errors.js';
+import { toRecordedError } from '../domain/errors.js';
 import type { AllocationState, StepName, StoreName } from '../domain/operation.js';
 import type { PreparedCell } from '../tenancy/cell-registry.js';
 import { storeError } from '../tenancy/store-error.js';
@@ -46,14 +47,14 @@ export function stepActivity(deps: ActivityDependencies, definition: StepDefinit
   const { name, stores, leaves, effect, revert } = definition;
   const { steps } = deps.catalogue;
 
-  /** Nobody will undo what an overtaken run of a step made, so it does so itself. */
-  const afterOvertaken = async (reason: unknown, context: StepContext): Promise<void> => {
-    if (!(reason instanceof TenantryError) || reason.code !== 'STALE_GENERATION' || !revert) return;
-    await steps
-      .takeBack(context.fence, stores, () => revert(context))
-      .catch((error: unknown) => {
-        deps.log.error({ err: error, step: name }, 'what an overtaken step made was not taken back');
-      });
+  /** What it did could not be said: it may have been overtaken. */
+  const whenNotRecorded = async (reason: unknown, context: StepContext): Promise<void> => {
+    if (!revert) return;
+    const settling = takenBack(deps, name, () =>
+      steps.takeBack(context.fence, stores, () => revert(context)),
+    );
+    // Of a catalogue that is away Temporal is to hear at once.
+    if (!isPostgresOutage(reason)) await settling;
   };
 
   return async (fence) => {
@@ -63,17 +64,47 @@ export function stepActivity(deps: ActivityDependencies, definition: StepDefinit
       evidence = await effect(context);
     } catch (error) {
       // Half of it may be there.
-      const whenOvertaken = (reason: unknown) => afterOvertaken(reason, context);
-      throw await failed(deps, definition, context, errorOf(stores, error), whenOvertaken);
+      const takeBack = (reason: unknown) => whenNotRecorded(reason, context);
+      throw await failed(deps, definition, context, errorOf(stores, error), takeBack);
     }
     try {
       await steps.finish(fence, name, { evidence, allocations: leaves, stores });
     } catch (error) {
-      await afterOvertaken(error, context);
+      await whenNotRecorded(error, context);
       throw toApplicationFailure(catalogueError(error), deps.log, name);
     }
     return { residue: [] };
   };
+}
+
+/**
+ * Nobody will undo what an overtaken run of a step made, so it does so itself. While the catalogue, which knows whether it was
+ * overtaken, cannot be asked, that is tried again and again, also after the attempt has failed: Temporal tries no step again
+ * whose run has gone on without it, or is over.
+ * @param takeBack gives what could not be taken back, and is in the ledger as such
+ */
+export async function takenBack(
+  { log }: Pick<ActivityDependencies, 'log'>,
+  step: string,
+  takeBack: () => Promise<readonly unknown[]>,
+): Promise<void> {
+  const isSettled = async (): Promise<boolean> => {
+    const failures = await takeBack().catch((error: unknown) => {
+      if (!isPostgresOutage(error)) return [error];
+      log.warn({ err: error, step }, 'the catalogue does not say yet whether a step was overtaken');
+      return undefined;
+    });
+    if (failures !== undefined && failures.length > 0)
+      log.error({ err: failures[0], step }, 'what an overtaken step made was not taken back');
+    return failures !== undefined;
+  };
+  const again = async (): Promise<void> => {
+    for (let pause = 100; ; pause = Math.min(pause * 2, 10_000)) {
+      await wait(pause, undefined, { ref: false });
+      if (await isSettled()) return;
+    }
+  };
+  if (!(await isSettled())) void again();
 }
 
 /** A step that removes: while it is at work, no retry is admitted that would make the same things again. */

@@ -14,7 +14,7 @@ import { holdOperation, holdRequest } from './lock.js';
 import { transaction } from './pool.js';
 import { forgetRequest } from './requests.js';
 import { restateResidue } from './residue.js';
-import { afterUndoing } from './undo-lock.js';
+import { keepUndosOut } from './undo-lock.js';
 
 export interface PlannedAllocation {
   readonly store: StoreName;
@@ -60,6 +60,7 @@ export function admissionRepository(pool: Pool) {
     /**
      * Admits a new tenant (attempt 1) or a retry of a failed provisioning (attempt n + 1). Run again, it gives the
      * answer of the first time.
+     * @throws TenantryError UNDO_RUNNING while an undo of an earlier attempt is at work.
      */
     async admitProvision(
       operationId: OperationId,
@@ -259,9 +260,10 @@ async function readmit(
   if (!mayBecome(state, 'provisioning'))
     throw new Refused({ code: 'ILLEGAL_STATE', params: { from: state, to: 'provisioning' } });
 
-  await afterUndoing(client, operationId);
+  // From here on a withdrawal comes before all of this, or after it; so does a twin.
+  await holdOperation(client, operationId);
+  await keepUndosOut(client, operationId);
   const moved = await client.query<{ generation: string }>(
-    // The operation's row is held from here on: a withdrawal comes before all of this, or after it.
     `WITH op AS (SELECT FROM operation WHERE id = $4 AND attempt = $5 AND status = $6 FOR UPDATE)
      UPDATE tenant SET state = 'provisioning', generation = generation + 1, updated_at = clock_timestamp() FROM op
       WHERE id = $1 AND state = $2 AND generation = $3 RETURNING generation`,

@@ -18,7 +18,7 @@ import { holdRequest } from './lock.js';
 import { transaction } from './pool.js';
 import { forgetRequest } from './requests.js';
 import { restateResidue } from './residue.js';
-import { afterUndoing } from './undo-lock.js';
+import { keepUndosOut } from './undo-lock.js';
 
 export type BatchAdmissionResult = { readonly admitted: BatchAdmission } | { readonly refused: Refusal };
 
@@ -30,7 +30,10 @@ interface Item {
 
 export function batchAdmissionRepository(pool: Pool) {
   return {
-    /** Run again, it gives the answer of the first time. Attempt n + 1 takes up what failed in attempt n. */
+    /**
+     * Run again, it gives the answer of the first time. Attempt n + 1 takes up what failed in attempt n.
+     * @throws TenantryError UNDO_RUNNING while an undo of an earlier attempt is at work.
+     */
     async admit(
       operationId: OperationId,
       attempt: number,
@@ -225,7 +228,6 @@ async function writeLedger(client: PoolClient, items: readonly Item[], blueprint
 
 /** Takes up the failed and cancelled tenants of an ended batch. */
 async function readmit(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
-  await afterUndoing(client, operationId);
   // Read under its lock: since it was looked at, attempts may have been admitted, withdrawn, and have come to their end.
   const { rows } = await client.query<{ status: OperationStatus; attempt: number }>(
     'SELECT status, attempt FROM operation WHERE id = $1 FOR UPDATE',
@@ -235,6 +237,7 @@ async function readmit(client: PoolClient, operationId: OperationId, attempt: nu
   if (before?.status === 'running' && before.attempt === attempt) return;
   if (before === undefined || !RETRYABLE_STATUSES.includes(before.status) || before.attempt !== attempt - 1)
     throw new Refused({ code: 'OPERATION_NOT_RETRYABLE', params: { status: before?.status ?? 'gone' } });
+  await keepUndosOut(client, operationId);
   await client.query(
     `WITH op AS (UPDATE operation SET status = 'running', attempt = $2::int, generation = $2::int, error = NULL, residue = '[]',
                         finished_at = NULL WHERE id = $1),

@@ -38,7 +38,7 @@ const RUNNING = `SELECT i.ordinal, i.tenant_id, t.generation, t.cell
   FROM op JOIN batch_item i ON i.operation_id = op.id JOIN tenant t ON t.id = i.tenant_id
  WHERE i.ordinal = ANY ($3::int[]) AND i.status = 'running'`;
 
-export function batchRepository(pool: Pool, undoing: Pool) {
+export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
   return {
     /**
      * Which attempt at the step this is, and the tenants of a chunk that are still on their way. None when the operation was
@@ -148,7 +148,7 @@ export function batchRepository(pool: Pool, undoing: Pool) {
      * Has `work` take back what an overtaken step made, for those of these tenants that are being undone or were: the others
      * have been made anew meanwhile, or are being made, and the ledger says that these things may be older. Where it could not,
      * the ledger says that they may be there.
-     * @returns why it could not
+     * @returns why it could not; where it throws, the ledger has not heard of that
      */
     takeBack<T extends Pick<ChunkTenant, 'tenantId' | 'generation'>>(
       fence: BatchFence,
@@ -156,7 +156,7 @@ export function batchRepository(pool: Pool, undoing: Pool) {
       stores: readonly StoreName[],
       work: (tenants: readonly T[]) => Promise<PromiseSettledResult<unknown>[]>,
     ): Promise<readonly unknown[]> {
-      return whileUndoing(undoing, fence.operationId, async (client) => {
+      return whileUndoing(takingBack, fence.operationId, async (client) => {
         await pool.query(
           // A withdrawal comes before this, and the tenants have failed, or after it. Its locks are not to be kept for `work`.
           `WITH anew AS (SELECT id FROM operation WHERE id = $1 AND status = 'running' FOR SHARE)

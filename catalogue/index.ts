@@ -14,33 +14,36 @@ import { tenantRepository } from './tenants.js';
 export type Catalogue = ReturnType<typeof openCatalogue>;
 
 /** Connections of undos, which hold theirs for as long as a store takes, and do nothing over it meanwhile. */
-const UNDOS_AT_ONCE = 32;
+export const UNDOS_AT_ONCE = 32;
+/** Likewise of steps that take back what they made. Of their own: nobody else removes that, and undos may have all of theirs. */
+const TAKE_BACKS_AT_ONCE = 8;
 
 /**
  * @param url the control database, as the catalogue role
- * @param max connections for statements; undos have their own
+ * @param max connections for statements; what is undone or taken back has its own
  */
 export function openCatalogue({ url, name, max = 10 }: { url: string; name: string; max?: number }) {
   const pool = createPool({ url, name, max });
   // The store may be away: what is quick does not wait behind that.
   const undoing = createPool({ url, name: `${name}-undo`, max: UNDOS_AT_ONCE });
+  const takingBack = createPool({ url, name: `${name}-take-back`, max: TAKE_BACKS_AT_ONCE });
   return {
     pool,
     admission: admissionRepository(pool),
-    batches: { ...batchAdmissionRepository(pool), ...batchRepository(pool, undoing) },
+    batches: { ...batchAdmissionRepository(pool), ...batchRepository(pool, undoing, takingBack) },
     canaries: canaryRepository(pool),
     cells: cellRepository(pool),
     isolationProbes: isolationProbeRepository(pool),
     operations: operationRepository(pool),
     requests: requestRepository(pool),
-    steps: stepRepository(pool, undoing),
+    steps: stepRepository(pool, undoing, takingBack),
     tenants: tenantRepository(pool, undoing),
     /** @throws when the catalogue cannot be reached or was not migrated. */
     async ping(): Promise<void> {
       await pool.query('SELECT FROM cell LIMIT 1');
     },
     async close(): Promise<void> {
-      await Promise.all([pool.end(), undoing.end()]);
+      await Promise.all([pool.end(), undoing.end(), takingBack.end()]);
     },
   };
 }

@@ -33,8 +33,6 @@ export interface Undone {
   readonly residue: readonly Residue[];
 }
 
-type TakenBack = { readonly taken: boolean } | { readonly failure: unknown };
-
 interface BegunRow {
   readonly cell: CellName;
   readonly attempts: number;
@@ -57,7 +55,7 @@ const namesOf = (residue: readonly Residue[]): string[] =>
   residue.map(({ store, kind, name }) => `${store}/${kind}/${name}`);
 const isUndo = (step: StepName): boolean => step.startsWith('undo-');
 
-export function stepRepository(pool: Pool, undoing: Pool) {
+export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
   const fenced = async <Row extends object>(
     name: string,
     sql: string,
@@ -193,14 +191,14 @@ export function stepRepository(pool: Pool, undoing: Pool) {
      * Runs `work`, which takes back what an overtaken run of a step made, unless the tenant is being made anew or is
      * active: then it is theirs. Of one that is being made anew the ledger says that it may be older than that, for should
      * the retry be withdrawn before it begins, nobody has looked.
-     * @returns whether it was run
+     * @returns why it could not, which the ledger has heard; where it throws, the ledger has not
      */
-    async takeBack(
+    takeBack(
       fence: Fence,
       stores: readonly StoreName[],
       work: () => Promise<unknown>,
-    ): Promise<boolean> {
-      const outcome = await whileUndoing(undoing, fence.operationId, async (client): Promise<TakenBack> => {
+    ): Promise<readonly unknown[]> {
+      return whileUndoing(takingBack, fence.operationId, async (client) => {
         await pool.query(
           // A withdrawal comes before this, and the tenant has failed, or after it. Its locks are not to be kept for `work`.
           `WITH anew AS (SELECT tenant_id FROM operation WHERE id = $1 AND status = 'running' AND NOT undoing FOR SHARE)
@@ -213,10 +211,10 @@ export function stepRepository(pool: Pool, undoing: Pool) {
             WHERE o.id = $1 AND t.id = $2 AND (o.undoing OR t.state = 'failed')`,
           [fence.operationId, fence.tenantId],
         );
-        if (rowCount === 0) return { taken: false };
+        if (rowCount === 0) return [];
         try {
           await work();
-          return { taken: true };
+          return [];
         } catch (failure) {
           // What may be there again must be in the ledger, for the next retry or purge to find; also what an undo is about
           // to call released, as it has looked too early. And what a closing, which is waited for, said is left.
@@ -227,11 +225,9 @@ export function stepRepository(pool: Pool, undoing: Pool) {
             [fence.tenantId, stores],
           );
           await restateResidue(client, fence.operationId);
-          return { failure };
+          return [failure];
         }
       });
-      if ('failure' in outcome) throw outcome.failure;
-      return outcome.taken;
     },
 
     /** provisioning -> active, once every allocation was verified. Run again, it finds its own work. */

@@ -3,6 +3,7 @@
  * attempt would make what is still being removed, and a store cannot tell the two apart.
  */
 import type { Pool, PoolClient } from 'pg';
+import { TenantryError } from '../domain/errors.js';
 import type { OperationId } from '../domain/ids.js';
 import { transaction } from './pool.js';
 
@@ -33,7 +34,15 @@ export function whileUndoingAll<T>(
   });
 }
 
-/** Waits, as long as a statement may take, until no undo of the operation is at work; none begins in this transaction. */
-export async function afterUndoing(client: PoolClient, operationId: OperationId): Promise<void> {
-  await client.query(`SELECT pg_advisory_xact_lock(${KEY})`, [operationId]);
+/**
+ * No undo of the operation is at work, and none begins in this transaction. An undo may take as long as its store does, and
+ * is not waited for here: that would hold a connection, and keep those out that come to take something back meanwhile. Its
+ * caller holds the operation's row, so that its twin is not met.
+ * @throws TenantryError UNDO_RUNNING, to be tried again.
+ */
+export async function keepUndosOut(client: PoolClient, operationId: OperationId): Promise<void> {
+  const { rows } = await client.query<{ free: boolean }>(`SELECT pg_try_advisory_xact_lock(${KEY}) AS free`, [
+    operationId,
+  ]);
+  if (rows[0]?.free !== true) throw new TenantryError('UNDO_RUNNING');
 }

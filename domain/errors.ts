@@ -117,6 +117,11 @@ export const ERRORS = {
     retryable: true,
     message: 'The request was not admitted in time and has been withdrawn.',
   },
+  UNDO_RUNNING: {
+    status: 503,
+    retryable: true,
+    message: 'What an earlier attempt at the operation made is still being removed.',
+  },
   CATALOGUE_UNAVAILABLE: { status: 503, retryable: true, message: 'The catalogue cannot be reached.' },
   ENGINE_UNAVAILABLE: { status: 503, retryable: true, message: 'Temporal cannot be reached.' },
   STORE_UNAVAILABLE: { status: 503, retryable: true, message: '{store} cannot be reached.' },

@@ -14,6 +14,7 @@ import { storeError } from '../../tenancy/store-error.js';
 import type { ActivityDependencies } from '../dependencies.js';
 import { eachLimited } from '../each-limited.js';
 import { toApplicationFailure } from '../failure.js';
+import { takenBack } from '../step.js';
 
 /** Tenants of a chunk in one cell, with the cell's connections. */
 export interface CellChunk {
@@ -85,23 +86,21 @@ export async function chunkStep(
   }
 }
 
-/** Nobody will undo what an overtaken run of a step made, so it does so itself. */
+/** Of those that were overtaken. */
 async function takeBack(
-  { catalogue, cells, log }: ActivityDependencies,
+  deps: ActivityDependencies,
   fence: BatchFence,
   { name, stores, revert }: ChunkStep,
   tenants: readonly ChunkTenant[],
 ): Promise<void> {
   if (revert === undefined || tenants.length === 0) return;
-  const failures = await catalogue.batches
-    .takeBack(fence, tenants, stores, (overtaken) =>
+  await takenBack(deps, name, () =>
+    deps.catalogue.batches.takeBack(fence, tenants, stores, (overtaken) =>
       eachLimited(overtaken, TAKEN_BACK_AT_ONCE, async (tenant) =>
-        revert(await cells.get(tenant.cell), tenant),
+        revert(await deps.cells.get(tenant.cell), tenant),
       ),
-    )
-    .catch((error: unknown) => [error]);
-  if (failures.length > 0)
-    log.error({ err: failures[0], step: name }, 'what an overtaken step made was not taken back');
+    ),
+  );
 }
 
 /** `1-100`: the positions of a chunk as people count. */
