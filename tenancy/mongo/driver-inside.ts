@@ -46,7 +46,7 @@ export function authProvidersOf(client: MongoClient): AuthProviders | undefined 
 
 /** The pool of each server that the client knows. Empty when the driver's inside is another one. */
 export function poolsOf(client: MongoClient): EventEmitter[] {
-  return serversOf(client)
+  return [...(serversOf(client)?.values() ?? [])]
     .map(({ pool }) => pool)
     .filter((pool) => pool instanceof EventEmitter);
 }
@@ -59,8 +59,11 @@ export function isAtWork(client: MongoClient): boolean {
   const { topology } = client as unknown as {
     readonly topology?: { readonly waitQueue?: { length?: number } };
   };
+  // It has never been used.
   if (topology === undefined) return false;
-  return topology.waitQueue?.length !== 0 || serversOf(client).some(({ s }) => s?.operationCount !== 0);
+  const servers = serversOf(client);
+  if (servers === undefined || topology.waitQueue?.length !== 0) return true;
+  return [...servers.values()].some(({ s }) => s?.operationCount !== 0);
 }
 
 /** The server sessions that the driver keeps for the next statement. */
@@ -76,12 +79,12 @@ interface Server {
   readonly s?: { readonly operationCount?: number };
 }
 
-function serversOf(client: MongoClient): Server[] {
+function serversOf(client: MongoClient): ReadonlyMap<string, Server> | undefined {
   const { topology } = client as unknown as {
     readonly topology?: { readonly s?: { readonly servers?: unknown } };
   };
   const servers = topology?.s?.servers;
-  return servers instanceof Map ? [...(servers as ReadonlyMap<string, Server>).values()] : [];
+  return servers instanceof Map ? (servers as ReadonlyMap<string, Server>) : undefined;
 }
 
 export type ExecuteCommand = (

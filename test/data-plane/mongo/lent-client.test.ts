@@ -1,8 +1,10 @@
 /** A driver's client that goes from one tenant's user to the next: only when nothing of the first is left on it. */
 import { setImmediate as turnOfTheLoop } from 'node:timers/promises';
+import type { MongoClient } from 'mongodb';
 import type { TenantId } from '../../../domain/ids.js';
 import { mongoDatabaseName, mongoUserName } from '../../../domain/names.js';
 import { mongoUrlWithoutCredentials } from '../../../tenancy/cell-connections.js';
+import { isAtWork } from '../../../tenancy/mongo/driver-inside.js';
 import { type LentClient, openClient } from '../../../tenancy/mongo/lent-client.js';
 import { SaltedPassword } from '../../../tenancy/mongo/scram.js';
 import type { MongoUser } from '../../../tenancy/mongo/user-switch.js';
@@ -68,6 +70,18 @@ it('is not left while the driver has something to do, on a connection or waiting
   await lent.leave();
   lent.enter(await user(1));
   expect(await outcomes()).toEqual([13, 'reads']);
+});
+
+it('is not left where the driver has another inside and nobody can tell', () => {
+  const clientWith = (inside: object) => inside as unknown as MongoClient;
+  expect(isAtWork(clientWith({ topology: { s: { servers: new Map() }, waitQueue: { length: 0 } } }))).toBe(
+    false,
+  );
+  expect(isAtWork(clientWith({ topology: { s: { servers: new Map() } } }))).toBe(true);
+  expect(isAtWork(clientWith({ topology: { waitQueue: { length: 0 } } }))).toBe(true);
+  expect(
+    isAtWork(clientWith({ topology: { s: { servers: new Map([['a', {}]]) }, waitQueue: { length: 0 } } })),
+  ).toBe(true);
 });
 
 it('keeps no session for the next user', async () => {
