@@ -97,7 +97,7 @@ export type ExecuteCommand = (
  * As `db.command`, for options that are read already (those of a client are): it reads and copies them three times, which is a
  * twentieth of a read by primary key. With another inside it is `db.command`.
  */
-export function executeCommandOf(client: MongoClient, inside = operations()): ExecuteCommand {
+export function executeCommandOf(client: MongoClient, inside = OPERATIONS): ExecuteCommand {
   const { executeOperation, RunCommandOperation, MongoDBNamespace } = inside;
   if (!executeOperation || !RunCommandOperation || !MongoDBNamespace)
     return (database, command, options) => client.db(database).command(command, options);
@@ -114,6 +114,8 @@ interface Operations {
   ) => object;
   readonly MongoDBNamespace: new (database: string) => object;
 }
+
+const OPERATIONS = operations();
 
 function operations(): Partial<Operations> {
   try {
