@@ -264,7 +264,7 @@ async function readmit(
   await holdOperation(client, operationId);
   await keepUndosOut(client, operationId);
   const moved = await client.query<{ generation: string }>(
-    `WITH op AS (SELECT FROM operation WHERE id = $4 AND attempt = $5 AND status = $6 FOR UPDATE)
+    `WITH op AS (SELECT FROM operation WHERE id = $4 AND attempt = $5 AND status = $6)
      UPDATE tenant SET state = 'provisioning', generation = generation + 1, updated_at = clock_timestamp() FROM op
       WHERE id = $1 AND state = $2 AND generation = $3 RETURNING generation`,
     [tenantId, state, candidate.generation, operationId, attempt - 1, status],

@@ -14,7 +14,7 @@ import { storeError } from '../../tenancy/store-error.js';
 import type { ActivityDependencies } from '../dependencies.js';
 import { eachLimited } from '../each-limited.js';
 import { toApplicationFailure } from '../failure.js';
-import { takenBack } from '../step.js';
+import { takenBack } from '../take-back.js';
 
 /** Tenants of a chunk in one cell, with the cell's connections. */
 export interface CellChunk {

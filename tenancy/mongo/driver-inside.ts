@@ -56,9 +56,7 @@ export function poolsOf(client: MongoClient): EventEmitter[] {
  * awaited, or the end of a cursor whose caller has gone. Also when its inside is another one and nobody can tell.
  */
 export function isAtWork(client: MongoClient): boolean {
-  const { topology } = client as unknown as {
-    readonly topology?: { readonly waitQueue?: { length?: number } };
-  };
+  const topology = topologyOf(client);
   // It has never been used.
   if (topology === undefined) return false;
   const servers = serversOf(client);
@@ -74,16 +72,21 @@ export function forgetSessions(client: MongoClient): void {
   s?.sessionPool?.sessions?.clear?.();
 }
 
+interface Topology {
+  readonly waitQueue?: { readonly length?: number };
+  readonly s?: { readonly servers?: unknown };
+}
+
 interface Server {
   readonly pool?: unknown;
   readonly s?: { readonly operationCount?: number };
 }
 
+const topologyOf = (client: MongoClient): Topology | undefined =>
+  (client as unknown as { readonly topology?: Topology }).topology;
+
 function serversOf(client: MongoClient): ReadonlyMap<string, Server> | undefined {
-  const { topology } = client as unknown as {
-    readonly topology?: { readonly s?: { readonly servers?: unknown } };
-  };
-  const servers = topology?.s?.servers;
+  const servers = topologyOf(client)?.s?.servers;
   return servers instanceof Map ? (servers as ReadonlyMap<string, Server>) : undefined;
 }
 

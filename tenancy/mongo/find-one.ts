@@ -21,16 +21,19 @@ export type FindOne = (
   options: Document,
 ) => Promise<Document | null>;
 
+export interface FindOneSender {
+  readonly send: FindOne;
+  /** Ends the sessions that are kept. */
+  forget(): void;
+}
+
 export interface OneDatabase {
   readonly database: string;
   collection(name: string): Collection;
 }
 
 /** @param poolSize as many sessions are kept from one call to the next */
-export function createFindOne(
-  client: MongoClient,
-  poolSize: number,
-): { readonly send: FindOne /** Ends the sessions that are kept. */; forget(): void } {
+export function createFindOne(client: MongoClient, poolSize: number): FindOneSender {
   const { retryReads } = client.options;
   const concern = client.readConcern && { readConcern: client.readConcern };
   // What a command does not take from its client by itself.
@@ -39,9 +42,8 @@ export function createFindOne(
     client.bsonOptions,
     readPreference.mode === 'primary' ? {} : { readPreference },
   );
-  const idle: Sent[] = [];
-
   const execute = executeCommandOf(client);
+  const idle: Sent[] = [];
 
   const send = async (
     database: string,
