@@ -94,7 +94,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   const closes = new Set<Promise<void>>();
   const opens = new Set<Promise<unknown>>();
   const cutOff = new AbortController();
-  // One for each client that logs in.
+  // One for each client that logs in, and each connection that is on its way out.
   setMaxListeners(0, cutOff.signal);
   const counts = { opened: 0, evicted: 0, handedOn: 0 };
   let closing = false;

@@ -23,6 +23,8 @@ export interface AuthProvider {
 
 export interface AuthContext {
   readonly connection: Connection;
+  /** Of its pool. */
+  readonly options?: { readonly hostAddress?: { toString(): string } };
   /** The server's answer to the handshake, with one to the first message when it could give it. */
   readonly response?: { readonly speculativeAuthenticate?: Document };
 }
@@ -44,11 +46,29 @@ export function authProvidersOf(client: MongoClient): AuthProviders | undefined 
     : undefined;
 }
 
-/** The pool of each server that the client knows. Empty when the driver's inside is another one. */
-export function poolsOf(client: MongoClient): EventEmitter[] {
-  return [...(serversOf(client)?.values() ?? [])]
-    .map(({ pool }) => pool)
-    .filter((pool) => pool instanceof EventEmitter);
+export interface ConnectionPool extends EventEmitter {
+  /** Of its server. */
+  readonly address: string;
+  readonly totalConnectionCount: number;
+  /** Gives connections to whoever waits for one, and opens new ones as far as it may. */
+  processWaitQueue(): void;
+}
+
+/** Once for the pool of each server, also of one that is found later. Never when the driver's inside is another one. */
+export function onEachPool(client: MongoClient, use: (pool: ConnectionPool) => void): void {
+  const known = new WeakSet<ConnectionPool>();
+  client.on('connectionPoolCreated', () => {
+    for (const { pool } of serversOf(client)?.values() ?? []) {
+      if (!isConnectionPool(pool) || known.has(pool)) continue;
+      known.add(pool);
+      use(pool);
+    }
+  });
+}
+
+/** The connection to each server over which the client looks how that is. */
+export function monitorsOf(client: MongoClient): Connection[] {
+  return [...(serversOf(client)?.values() ?? [])].flatMap(({ monitor }) => monitor?.connection ?? []);
 }
 
 /**
@@ -79,8 +99,12 @@ interface Topology {
 
 interface Server {
   readonly pool?: unknown;
+  readonly monitor?: { readonly connection?: Connection | null };
   readonly s?: { readonly operationCount?: number };
 }
+
+const isConnectionPool = (pool: unknown): pool is ConnectionPool =>
+  pool instanceof EventEmitter && 'processWaitQueue' in pool && 'totalConnectionCount' in pool;
 
 const topologyOf = (client: MongoClient): Topology | undefined =>
   (client as unknown as { readonly topology?: Topology }).topology;

@@ -1,7 +1,8 @@
 /** A driver's client with its connections counted, lent to one tenant's user after another. */
 import { type Db, MongoClient } from 'mongodb';
-import { forgetSessions, isAtWork } from './driver-inside.js';
+import { forgetSessions, isAtWork, monitorsOf } from './driver-inside.js';
 import { createFindOne, type FindOne } from './find-one.js';
+import { createHangUps } from './hang-up.js';
 import { endLostStatements } from './lost-connection.js';
 import { quietPools } from './quiet-pool.js';
 import { createUserSwitch, type MongoUser } from './user-switch.js';
@@ -14,7 +15,7 @@ export interface ClientOptions {
   readonly poolSize: number;
   readonly serverSelectionMs: number;
   readonly socketTimeoutMs: number;
-  /** How long `leave` waits for a server that does not hang up. */
+  /** How long a connection keeps its place that is cut, and whose server does not hang up. */
   readonly hangUpMs: number;
 }
 
@@ -33,14 +34,15 @@ export interface LentClient {
   leave(): Promise<void> | undefined;
   /** What connects from now on logs in as that user. */
   enter(user: MongoUser): void;
-  /** Never fails, and takes no longer than a while. */
+  /** Until the server has hung up too. Never fails, and takes no longer than a while. */
   close(): Promise<void>;
 }
 
 /** A server that does not answer must not keep a place for ever. Milliseconds. */
 const CLOSE_MS = 2_000;
 
-export function openClient(options: ClientOptions, user: MongoUser): LentClient {
+/** @param cutOff when it is to be closed without waiting for its server */
+export function openClient(options: ClientOptions, user: MongoUser, cutOff: AbortSignal): LentClient {
   const { mongoUrl, poolSize, serverSelectionMs, socketTimeoutMs, hangUpMs } = options;
   const client = new MongoClient(mongoUrl, {
     appName: options.appName ?? 'tenantry',
@@ -58,7 +60,8 @@ export function openClient(options: ClientOptions, user: MongoUser): LentClient 
     socketTimeoutMS: socketTimeoutMs,
   });
   quietPools(client);
-  const users = createUserSwitch(endLostStatements(client), user, hangUpMs);
+  const hangUps = createHangUps(client, hangUpMs, cutOff);
+  const users = createUserSwitch(endLostStatements(client), user, hangUps);
   const open = new Set<string>();
   const ready = new Set<string>();
   client.on('connectionCreated', (event) => open.add(nameOf(event)));
@@ -93,10 +96,12 @@ export function openClient(options: ClientOptions, user: MongoUser): LentClient 
     enter: (next) => users.enter(next),
     async close() {
       users.end();
+      for (const connection of monitorsOf(client)) hangUps.watch(connection);
       await noLongerThan(
         CLOSE_MS,
         client.close().catch(() => undefined),
       );
+      await hangUps.done();
     },
   };
 }

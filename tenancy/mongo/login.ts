@@ -72,7 +72,7 @@ export async function logIn(
   async function connect(first: TenantCredential): Promise<Login> {
     let credential = first;
     for (let delay = 0; ; delay = Math.min(2 * delay + 25, 400)) {
-      const lent = openClient(options, userOf(credentials, tenantId, credential));
+      const lent = openClient(options, userOf(credentials, tenantId, credential), cutOff);
       try {
         await unlessAborted(lent.client.connect(), cutOff);
         return loginOf(lent, tenantId, credential);

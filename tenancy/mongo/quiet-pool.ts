@@ -4,14 +4,13 @@
  * what a read by primary key costs.
  */
 import type { MongoClient } from 'mongodb';
-import { poolsOf } from './driver-inside.js';
+import { onEachPool } from './driver-inside.js';
 
 const OF_EACH_STATEMENT = ['connectionCheckOutStarted', 'connectionCheckedOut', 'connectionCheckedIn'];
 
 /** From now on `client` does not tell of these. Nothing happens when the driver's inside is another one. */
 export function quietPools(client: MongoClient): void {
-  // Of each server, also one that is found later.
-  client.on('connectionPoolCreated', () => {
-    for (const pool of poolsOf(client)) for (const event of OF_EACH_STATEMENT) pool.removeAllListeners(event);
+  onEachPool(client, (pool) => {
+    for (const event of OF_EACH_STATEMENT) pool.removeAllListeners(event);
   });
 }

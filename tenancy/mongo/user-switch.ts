@@ -8,7 +8,7 @@
  */
 import { Binary, type Document, type MongoClient, MongoNotConnectedError, MongoRuntimeError } from 'mongodb';
 import { type AuthContext, authProvidersOf, type Connection } from './driver-inside.js';
-import { hangUp } from './hang-up.js';
+import type { HangUps } from './hang-up.js';
 import { isLoginRefused } from './refused-login.js';
 import { type Conversation, converse, type SaltedPassword } from './scram.js';
 
@@ -29,21 +29,14 @@ export interface UserSwitch {
   leave(): Promise<void> | undefined;
   /** @throws MongoRuntimeError where the last user has not left */
   enter(user: MongoUser): void;
-  /**
-   * What is logging in is cut, and nothing logs in any more: a client that closes leaves that to its time-outs. What was cut
-   * is waited for no longer.
-   */
+  /** What is logging in is cut, and nothing logs in any more: a client that closes leaves that to its time-outs. */
   end(): void;
 }
 
-/**
- * @param first whom the client was made for
- * @param hangUpMs how long a connection that is cut is waited for
- */
-export function createUserSwitch(client: MongoClient, first: MongoUser, hangUpMs: number): UserSwitch {
+/** @param first whom the client was made for */
+export function createUserSwitch(client: MongoClient, first: MongoUser, hangUps: HangUps): UserSwitch {
   const loggedIn = new Set<Connection>();
   const loggingIn = new Set<Connection>();
-  const hangingUp = new Set<Connection>();
   const begun = new WeakMap<AuthContext, { readonly as: MongoUser; readonly conversation: Conversation }>();
   let user: MongoUser | undefined = first;
   let isAsked = false;
@@ -52,6 +45,7 @@ export function createUserSwitch(client: MongoClient, first: MongoUser, hangUpMs
       if (user === undefined) throw new MongoNotConnectedError("the client is nobody's");
       isAsked = true;
       const { connection } = context;
+      hangUps.watch(connection, context.options?.hostAddress?.toString());
       // From here on: one that has logged in, and is not yet known as such, is cut as well.
       loggedIn.add(connection);
       loggingIn.add(connection);
@@ -89,10 +83,8 @@ export function createUserSwitch(client: MongoClient, first: MongoUser, hangUpMs
     leave() {
       if (!isAsked || user === undefined) return undefined;
       user = undefined;
-      for (const connection of loggedIn) hangingUp.add(connection);
-      loggedIn.clear();
-      const cut = Promise.all([...hangingUp].map((connection) => hangUp(connection, hangUpMs)));
-      return cut.then(() => hangingUp.clear());
+      for (const connection of loggedIn) connection.destroy();
+      return hangUps.done();
     },
     enter(next) {
       if (user !== undefined) throw new MongoRuntimeError("the client is another's");
@@ -101,7 +93,6 @@ export function createUserSwitch(client: MongoClient, first: MongoUser, hangUpMs
     end() {
       user = undefined;
       for (const connection of loggingIn) connection.destroy();
-      for (const { socket } of hangingUp) socket.destroy();
     },
   };
 }

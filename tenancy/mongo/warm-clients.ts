@@ -2,6 +2,7 @@
  * Clients for probes as a tenant's own user: logged in ahead of their use, while the rest of the tenant is still being made, as
  * that takes 40 to 70 ms; then lent to the next tenant, since making a client costs twice what logging in does.
  */
+import { setMaxListeners } from 'node:events';
 import type { MongoClient } from 'mongodb';
 import type { TenantId } from '../../domain/ids.js';
 import { mongoDatabaseName, mongoUserName } from '../../domain/names.js';
@@ -27,7 +28,9 @@ export function createWarmClients(keepFor = 10_000) {
   /** By server. */
   const idle = new Map<string, Set<Kept>>();
   const givenBack = new Set<Promise<void>>();
-  let closing = false;
+  const cutOff = new AbortController();
+  // One for each connection that is on its way out.
+  setMaxListeners(0, cutOff.signal);
 
   const keep = (lent: LentClient, forget: () => void): Kept => {
     const timer = setTimeout(() => {
@@ -50,7 +53,7 @@ export function createWarmClients(keepFor = 10_000) {
   const open = (mongoUrl: string, user: MongoUser): LentClient => {
     const clients = idleOf(mongoUrl);
     const [kept] = clients;
-    if (kept === undefined) return openClient({ ...PROBING, mongoUrl }, user);
+    if (kept === undefined) return openClient({ ...PROBING, mongoUrl }, user, cutOff.signal);
     clients.delete(kept);
     clearTimeout(kept.timer);
     kept.lent.enter(user);
@@ -60,14 +63,14 @@ export function createWarmClients(keepFor = 10_000) {
     const left = lent.leave();
     await left;
     const clients = idleOf(mongoUrl);
-    if (left === undefined || closing || clients.size >= MOST_IDLE) return lent.close();
+    if (left === undefined || cutOff.signal.aborted || clients.size >= MOST_IDLE) return lent.close();
     const kept = keep(lent, () => clients.delete(kept));
     clients.add(kept);
   };
 
   return {
     warmUp(mongoUrl: string, tenantId: TenantId, password: string): void {
-      if (closing) return;
+      if (cutOff.signal.aborted) return;
       void takeWarm(tenantId)?.close();
       const lent = open(mongoUrl, userOf(tenantId, password));
       // A failure shows itself, with its reason, when the probe uses the client.
@@ -93,7 +96,7 @@ export function createWarmClients(keepFor = 10_000) {
       };
     },
     async close(): Promise<void> {
-      closing = true;
+      cutOff.abort();
       const all = [...warm.values(), ...[...idle.values()].flatMap((clients) => [...clients])];
       warm.clear();
       idle.clear();

@@ -6,6 +6,7 @@ const PROPERTIES = ['test/data-plane/mongo/guard-properties.test.ts'];
 const LAYOUT = ['test/tenancy/layout.test.ts'];
 const HANDED_ON = ['test/data-plane/mongo/handed-on.test.ts'];
 const LENT = ['test/data-plane/mongo/lent-client.test.ts'];
+const HANG_UP = ['test/data-plane/mongo/hang-up.test.ts'];
 const COLLECTION = ['test/data-plane/mongo/collection.test.ts'];
 
 const UNDECLARED_NAME =
@@ -51,7 +52,7 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
   {
     name: 'MongoDB: a client is handed on with its connections still logged in',
     file: 'tenancy/mongo/user-switch.ts',
-    find: 'for (const connection of loggedIn) hangingUp.add(connection);',
+    find: 'for (const connection of loggedIn) connection.destroy();',
     replace: '',
     tests: HANDED_ON,
   },
@@ -107,9 +108,30 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
   {
     name: 'MongoDB: a connection is opened before the server has seen the end of the one in whose place it comes',
     file: 'tenancy/mongo/hang-up.ts',
-    find: 'socket.destroy = () => socket;',
-    replace: '',
-    tests: ['test/data-plane/mongo/hang-up.test.ts'],
+    find: ' + countOf(address)',
+    replace: ' + 0 * countOf(address)',
+    tests: HANG_UP,
+  },
+  {
+    name: 'MongoDB: whoever waits for a place is not told that the server has hung up',
+    file: 'tenancy/mongo/hang-up.ts',
+    find: 'pools.get(address)?.processWaitQueue();',
+    replace: 'pools.get(address);',
+    tests: HANG_UP,
+  },
+  {
+    name: 'MongoDB: a statement whose caller has gone is sent to its end',
+    file: 'tenancy/mongo/hang-up.ts',
+    find: 'socket.writableLength > 0',
+    replace: 'socket.writableLength < 0',
+    tests: HANG_UP,
+  },
+  {
+    name: 'MongoDB: a client is closed before the server has seen the end of its monitoring',
+    file: 'tenancy/mongo/lent-client.ts',
+    find: 'hangUps.watch(connection);',
+    replace: 'void connection;',
+    tests: HANG_UP,
   },
   {
     name: 'MongoDB: a client that is handed on logs in as who had it before',

@@ -2,11 +2,10 @@
 import { setImmediate as turnOfTheLoop } from 'node:timers/promises';
 import type { MongoClient } from 'mongodb';
 import type { TenantId } from '../../../domain/ids.js';
-import { mongoDatabaseName, mongoUserName } from '../../../domain/names.js';
+import { mongoDatabaseName } from '../../../domain/names.js';
 import { mongoUrlWithoutCredentials } from '../../../tenancy/cell-connections.js';
 import { isAtWork } from '../../../tenancy/mongo/driver-inside.js';
 import { type LentClient, openClient } from '../../../tenancy/mongo/lent-client.js';
-import { SaltedPassword } from '../../../tenancy/mongo/scram.js';
 import type { MongoUser } from '../../../tenancy/mongo/user-switch.js';
 import { type Link, openLink } from '../../support/link.js';
 import { testStack } from '../../support/stack.js';
@@ -16,6 +15,7 @@ let tenants: Tenants;
 let link: Link;
 let ids: [TenantId, TenantId];
 let lent: LentClient;
+let cutOff: AbortController;
 beforeAll(async () => {
   tenants = createTenants();
   ids = (await tenants.make(2)) as typeof ids;
@@ -24,20 +24,17 @@ afterAll(() => tenants.close());
 beforeEach(async () => {
   link = await openLink(mongoUrlWithoutCredentials(testStack().mongoUrl));
   const bounds = { serverSelectionMs: 5_000, socketTimeoutMs: 10_000, hangUpMs: 600_000 };
-  lent = openClient({ mongoUrl: link.url, poolSize: 1, ...bounds }, await user(0));
+  cutOff = new AbortController();
+  lent = openClient({ mongoUrl: link.url, poolSize: 1, ...bounds }, await user(0), cutOff.signal);
   expect(await outcomes()).toEqual(['reads', 13]);
 });
 afterEach(async () => {
+  cutOff.abort();
   await lent.close();
   await link.close();
 });
 
-const user = async (position: 0 | 1): Promise<MongoUser> => ({
-  username: mongoUserName(ids[position]),
-  password: new SaltedPassword((await tenants.credentials.get(ids[position], 'mongo')).password),
-  source: mongoDatabaseName(ids[position]),
-  renewed: () => Promise.resolve(undefined),
-});
+const user = (position: 0 | 1): Promise<MongoUser> => tenants.userOf(ids[position]);
 const outcomes = (): Promise<unknown[]> => Promise.all(ids.map((id) => outcomeOf(lent.client, id)));
 
 it('is the next user from when that one enters, and nobody in between', async () => {
@@ -111,10 +108,11 @@ it('keeps no session for the next user', async () => {
   expect(new Set(begun).size).toBe(3);
 });
 
-it('waits no longer for a server that does not hang up once it is closed', async () => {
+it('waits no longer for a server that does not hang up once it is cut off', async () => {
   link.holdAnswers();
   const left = lent.leave();
-  await lent.close();
+  cutOff.abort();
   await left;
+  await lent.close();
   expect(lent.leave()).toBeUndefined();
 });

@@ -14,7 +14,9 @@ import {
   type ScopedMongoOptions,
   type ScopedMongoPool,
 } from '../../../../tenancy/mongo/scoped.js';
+import { SaltedPassword } from '../../../../tenancy/mongo/scram.js';
 import { dropTenantDatabase, ensureTenantDatabase } from '../../../../tenancy/mongo/tenant-database.js';
+import type { MongoUser } from '../../../../tenancy/mongo/user-switch.js';
 import { openLink } from '../../../support/link.js';
 import { testStack } from '../../../support/stack.js';
 
@@ -26,6 +28,8 @@ export interface Tenants {
   /** How often the catalogue was asked past the cache. */
   readonly asked: { fresh: number };
   make(count: number): Promise<TenantId[]>;
+  /** Whom a client of the tenant logs in as. */
+  userOf(tenantId: TenantId): Promise<MongoUser>;
   /** Changes the password on the server; `publish` says it to who asks for credentials. */
   rotate(tenantId: TenantId): Promise<{ publish: () => void }>;
   /** Changes it likewise; the credentials given say the old one until they are asked for a fresh one. */
@@ -66,6 +70,15 @@ export function createTenants(url = testStack().mongoUrl, adminUrl = url): Tenan
       };
       await Promise.all(Array.from({ length: 8 }, lane));
       return ids;
+    },
+    async userOf(tenantId) {
+      const { password } = await credentials.get(tenantId, 'mongo');
+      return {
+        username: mongoUserName(tenantId),
+        password: new SaltedPassword(password),
+        source: mongoDatabaseName(tenantId),
+        renewed: () => Promise.resolve(undefined),
+      };
     },
     async rotate(tenantId) {
       const next = { version: (passwords.get(tenantId)?.version ?? 0) + 1, password: newPassword() };
