@@ -335,7 +335,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
         draining: countOf(isDraining),
         leases: sum(({ leases }) => leases),
         waiting: [...queue].reduce((total, { callers }) => total + callers.size, 0),
-        connections: sum(({ login }) => 1 + (login?.connections() ?? poolSize)),
+        connections: sum(({ login }) => login?.connections() ?? poolSize + 1),
         connectionBound: maxClients * (poolSize + 1),
         ...counts,
       };

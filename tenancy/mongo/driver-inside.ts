@@ -1,7 +1,8 @@
 /**
- * What is used of the driver's inside, which is not documented: its seam for authentication, who hears of its pools, what it
- * has under way and keeps, and how it executes a command (mongodb 7.9.0, and that version is pinned).
- * lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js, lib/cmap/connection.js, lib/sdam/server.js,
+ * What is used of the driver's inside, which is not documented: its seam for authentication, how it makes, bounds and looks
+ * after connections, what it has under way and keeps, and how it executes a command (mongodb 7.9.0, and that version is pinned).
+ * lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js, lib/cmap/connection.js,
+ * lib/cmap/connection_pool.js, lib/sdam/monitor.js, lib/sdam/server.js,
  * lib/sdam/topology.js, lib/sessions.js, lib/db.js, lib/operations.
  */
 import { EventEmitter } from 'node:events';
@@ -23,8 +24,6 @@ export interface AuthProvider {
 
 export interface AuthContext {
   readonly connection: Connection;
-  /** Of its pool. */
-  readonly options?: { readonly hostAddress?: { toString(): string } };
   /** The server's answer to the handshake, with one to the first message when it could give it. */
   readonly response?: { readonly speculativeAuthenticate?: Document };
 }
@@ -46,29 +45,66 @@ export function authProvidersOf(client: MongoClient): AuthProviders | undefined 
     : undefined;
 }
 
+/** For a client's option `connectionType`, which is not documented either. */
+export type ConnectionType = new (socket: Socket, options: ConnectOptions) => Connection;
+
+interface ConnectOptions {
+  readonly id: number | '<monitor>';
+  readonly hostAddress: { toString(): string };
+}
+
+/**
+ * What makes a client's connections as the driver itself makes them. Undefined when its inside is another one.
+ * @param use told of each once its socket is connected, and of the address of its pool, if it is for one
+ */
+export function connectionTypeOf(
+  use: (connection: Connection, pool: string | undefined) => void,
+  inside = PARTS,
+): ConnectionType | undefined {
+  const { Connection: Own } = inside;
+  if (!Own) return undefined;
+  // Called with `new`, it gives the driver's own. A class for each client would make the driver's code slower for all.
+  return function connect(socket: Socket, options: ConnectOptions) {
+    const connection = new Own(socket, options);
+    use(connection, options.id === '<monitor>' ? undefined : options.hostAddress.toString());
+    return connection;
+  } as unknown as ConnectionType;
+}
+
 export interface ConnectionPool extends EventEmitter {
   /** Of its server. */
   readonly address: string;
   readonly totalConnectionCount: number;
+  /** Those that are being opened. */
+  readonly pendingConnectionCount: number;
+  createConnection(then: (...made: unknown[]) => void): void;
   /** Gives connections to whoever waits for one, and opens new ones as far as it may. */
   processWaitQueue(): void;
 }
 
-/** Once for the pool of each server, also of one that is found later. Never when the driver's inside is another one. */
-export function onEachPool(client: MongoClient, use: (pool: ConnectionPool) => void): void {
-  const known = new WeakSet<ConnectionPool>();
-  client.on('connectionPoolCreated', () => {
-    for (const { pool } of serversOf(client)?.values() ?? []) {
-      if (!isConnectionPool(pool) || known.has(pool)) continue;
-      known.add(pool);
-      use(pool);
-    }
-  });
+/** Looks how a server is, over a connection of its own. */
+export interface Monitor {
+  /** Its connection is cut, and it begins anew. */
+  reset(): void;
+  /** It is to look soon. */
+  requestCheck(): void;
 }
 
-/** The connection to each server over which the client looks how that is. */
-export function monitorsOf(client: MongoClient): Connection[] {
-  return [...(serversOf(client)?.values() ?? [])].flatMap(({ monitor }) => monitor?.connection ?? []);
+export interface Server {
+  readonly pool: ConnectionPool;
+  readonly monitor: Monitor;
+}
+
+/** Once for each server, also for one that is found later. Never when the driver's inside is another one. */
+export function onEachServer(client: MongoClient, use: (server: Server) => void): void {
+  const known = new WeakSet<Server>();
+  client.on('connectionPoolCreated', () => {
+    for (const server of serversOf(client)?.values() ?? []) {
+      if (!isServer(server) || known.has(server)) continue;
+      known.add(server);
+      use(server);
+    }
+  });
 }
 
 /**
@@ -97,21 +133,25 @@ interface Topology {
   readonly s?: { readonly servers?: unknown };
 }
 
-interface Server {
-  readonly pool?: unknown;
-  readonly monitor?: { readonly connection?: Connection | null };
+interface AnyServer {
+  readonly pool?: Partial<ConnectionPool>;
+  readonly monitor?: Partial<Monitor> | null;
   readonly s?: { readonly operationCount?: number };
 }
 
-const isConnectionPool = (pool: unknown): pool is ConnectionPool =>
-  pool instanceof EventEmitter && 'processWaitQueue' in pool && 'totalConnectionCount' in pool;
+const isServer = (server: AnyServer): server is Server =>
+  server.pool instanceof EventEmitter &&
+  typeof server.pool.createConnection === 'function' &&
+  typeof server.pool.processWaitQueue === 'function' &&
+  typeof server.monitor?.reset === 'function' &&
+  typeof server.monitor.requestCheck === 'function';
 
 const topologyOf = (client: MongoClient): Topology | undefined =>
   (client as unknown as { readonly topology?: Topology }).topology;
 
-function serversOf(client: MongoClient): ReadonlyMap<string, Server> | undefined {
+function serversOf(client: MongoClient): ReadonlyMap<string, AnyServer> | undefined {
   const servers = topologyOf(client)?.s?.servers;
-  return servers instanceof Map ? (servers as ReadonlyMap<string, Server>) : undefined;
+  return servers instanceof Map ? (servers as ReadonlyMap<string, AnyServer>) : undefined;
 }
 
 export type ExecuteCommand = (
@@ -124,7 +164,7 @@ export type ExecuteCommand = (
  * As `db.command`, for options that are read already (those of a client are): it reads and copies them three times, which is a
  * twentieth of a read by primary key. With another inside it is `db.command`.
  */
-export function executeCommandOf(client: MongoClient, inside = OPERATIONS): ExecuteCommand {
+export function executeCommandOf(client: MongoClient, inside = PARTS): ExecuteCommand {
   const { executeOperation, RunCommandOperation, MongoDBNamespace } = inside;
   if (!executeOperation || !RunCommandOperation || !MongoDBNamespace)
     return (database, command, options) => client.db(database).command(command, options);
@@ -132,7 +172,7 @@ export function executeCommandOf(client: MongoClient, inside = OPERATIONS): Exec
     executeOperation(client, new RunCommandOperation(new MongoDBNamespace(database), command, options));
 }
 
-interface Operations {
+interface Parts {
   executeOperation(client: MongoClient, operation: object): Promise<Document>;
   readonly RunCommandOperation: new (
     namespace: object,
@@ -140,16 +180,18 @@ interface Operations {
     options: RunCommandOptions,
   ) => object;
   readonly MongoDBNamespace: new (database: string) => object;
+  readonly Connection: ConnectionType;
 }
 
-const OPERATIONS = operations();
+const PARTS = parts();
 
-function operations(): Partial<Operations> {
+function parts(): Partial<Parts> {
   try {
     return {
-      ...(require('mongodb/lib/operations/execute_operation.js') as Pick<Operations, 'executeOperation'>),
-      ...(require('mongodb/lib/operations/run_command.js') as Pick<Operations, 'RunCommandOperation'>),
-      ...(require('mongodb/lib/utils.js') as Pick<Operations, 'MongoDBNamespace'>),
+      ...(require('mongodb/lib/operations/execute_operation.js') as Pick<Parts, 'executeOperation'>),
+      ...(require('mongodb/lib/operations/run_command.js') as Pick<Parts, 'RunCommandOperation'>),
+      ...(require('mongodb/lib/utils.js') as Pick<Parts, 'MongoDBNamespace'>),
+      ...(require('mongodb/lib/cmap/connection.js') as Pick<Parts, 'Connection'>),
     };
   } catch {
     return {};

@@ -1,8 +1,8 @@
 /** A driver's client with its connections counted, lent to one tenant's user after another. */
 import { type Db, MongoClient } from 'mongodb';
-import { forgetSessions, isAtWork, monitorsOf } from './driver-inside.js';
+import { createConnections } from './connections.js';
+import { forgetSessions, isAtWork } from './driver-inside.js';
 import { createFindOne, type FindOne } from './find-one.js';
-import { createHangUps } from './hang-up.js';
 import { endLostStatements } from './lost-connection.js';
 import { quietPools } from './quiet-pool.js';
 import { createUserSwitch, type MongoUser } from './user-switch.js';
@@ -22,7 +22,7 @@ export interface ClientOptions {
 export interface LentClient {
   readonly client: MongoClient;
   readonly findOne: FindOne;
-  /** Connections of its pool, those that are being opened included. */
+  /** That its server has. */
   connections(): number;
   /** Opens all connections of its pool, so that none must be opened, with a password that may be old, later. */
   fill(db: Db): Promise<void>;
@@ -44,7 +44,10 @@ const CLOSE_MS = 2_000;
 /** @param cutOff when it is to be closed without waiting for its server */
 export function openClient(options: ClientOptions, user: MongoUser, cutOff: AbortSignal): LentClient {
   const { mongoUrl, poolSize, serverSelectionMs, socketTimeoutMs, hangUpMs } = options;
+  const connections = createConnections(hangUpMs, cutOff);
+  const { connectionType } = connections;
   const client = new MongoClient(mongoUrl, {
+    ...(connectionType && { connectionType }),
     appName: options.appName ?? 'tenantry',
     auth: { username: user.username, password: user.password.plain },
     authSource: user.source,
@@ -60,54 +63,43 @@ export function openClient(options: ClientOptions, user: MongoUser, cutOff: Abor
     socketTimeoutMS: socketTimeoutMs,
   });
   quietPools(client);
-  const hangUps = createHangUps(client, hangUpMs, cutOff);
-  const users = createUserSwitch(endLostStatements(client), user, hangUps);
-  const open = new Set<string>();
-  const ready = new Set<string>();
-  client.on('connectionCreated', (event) => open.add(nameOf(event)));
-  client.on('connectionReady', (event) => ready.add(nameOf(event)));
-  client.on('connectionClosed', (event) => {
-    open.delete(nameOf(event));
-    ready.delete(nameOf(event));
-  });
+  connections.boundIn(client);
+  const users = createUserSwitch(endLostStatements(client), user, connections);
   const findOne = createFindOne(client, poolSize);
   return {
     client,
     findOne: findOne.send,
-    connections: () => open.size,
+    connections: () => connections.count(),
     async fill(db) {
       // Side by side, so that each needs a connection of its own; the first may be back before the last is asked for.
-      for (let round = 0; ready.size < poolSize && round < 5; round++)
+      for (let round = 0; connections.countInPools() < poolSize && round < 5; round++)
         await Promise.all(Array.from({ length: poolSize }, () => db.command({ ping: 1 })));
     },
     leave() {
       // One that is still logging in, for a caller who has gone, would come too late to be cut.
-      if (open.size !== ready.size || isAtWork(client)) return undefined;
+      if (connections.isOpening() || isAtWork(client)) return undefined;
       const left = users.leave();
       if (left === undefined) return undefined;
       findOne.forget();
       forgetSessions(client);
-      return left.then(() => {
-        // The driver tells of those that were cut when it comes upon them.
-        open.clear();
-        ready.clear();
-      });
+      return left;
     },
     enter: (next) => users.enter(next),
     async close() {
       users.end();
-      for (const connection of monitorsOf(client)) hangUps.watch(connection);
+      // To end them on the server takes a connection, and would make one where none is left.
+      forgetSessions(client);
+      // What is being opened would be cut where nobody sees it.
+      await noLongerThan(hangUpMs, connections.settled());
       await noLongerThan(
         CLOSE_MS,
         client.close().catch(() => undefined),
       );
-      await hangUps.done();
+      connections.end();
+      await noLongerThan(hangUpMs, connections.settled());
     },
   };
 }
-
-const nameOf = ({ address, connectionId }: { address: string; connectionId: number | '<monitor>' }): string =>
-  `${address}/${connectionId}`;
 
 async function noLongerThan(milliseconds: number, work: Promise<void>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;

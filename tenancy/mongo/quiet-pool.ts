@@ -4,13 +4,13 @@
  * what a read by primary key costs.
  */
 import type { MongoClient } from 'mongodb';
-import { onEachPool } from './driver-inside.js';
+import { onEachServer } from './driver-inside.js';
 
 const OF_EACH_STATEMENT = ['connectionCheckOutStarted', 'connectionCheckedOut', 'connectionCheckedIn'];
 
 /** From now on `client` does not tell of these. Nothing happens when the driver's inside is another one. */
 export function quietPools(client: MongoClient): void {
-  onEachPool(client, (pool) => {
+  onEachServer(client, ({ pool }) => {
     for (const event of OF_EACH_STATEMENT) pool.removeAllListeners(event);
   });
 }

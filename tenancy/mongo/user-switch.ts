@@ -8,7 +8,7 @@
  */
 import { Binary, type Document, type MongoClient, MongoNotConnectedError, MongoRuntimeError } from 'mongodb';
 import { type AuthContext, authProvidersOf, type Connection } from './driver-inside.js';
-import type { HangUps } from './hang-up.js';
+import type { Connections } from './connections.js';
 import { isLoginRefused } from './refused-login.js';
 import { type Conversation, converse, type SaltedPassword } from './scram.js';
 
@@ -34,7 +34,11 @@ export interface UserSwitch {
 }
 
 /** @param first whom the client was made for */
-export function createUserSwitch(client: MongoClient, first: MongoUser, hangUps: HangUps): UserSwitch {
+export function createUserSwitch(
+  client: MongoClient,
+  first: MongoUser,
+  connections: Connections,
+): UserSwitch {
   const loggedIn = new Set<Connection>();
   const loggingIn = new Set<Connection>();
   const begun = new WeakMap<AuthContext, { readonly as: MongoUser; readonly conversation: Conversation }>();
@@ -45,7 +49,6 @@ export function createUserSwitch(client: MongoClient, first: MongoUser, hangUps:
       if (user === undefined) throw new MongoNotConnectedError("the client is nobody's");
       isAsked = true;
       const { connection } = context;
-      hangUps.watch(connection, context.options?.hostAddress?.toString());
       // From here on: one that has logged in, and is not yet known as such, is cut as well.
       loggedIn.add(connection);
       loggingIn.add(connection);
@@ -84,7 +87,7 @@ export function createUserSwitch(client: MongoClient, first: MongoUser, hangUps:
       if (!isAsked || user === undefined) return undefined;
       user = undefined;
       for (const connection of loggedIn) connection.destroy();
-      return hangUps.done();
+      return connections.settled();
     },
     enter(next) {
       if (user !== undefined) throw new MongoRuntimeError("the client is another's");

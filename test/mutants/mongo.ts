@@ -6,7 +6,7 @@ const PROPERTIES = ['test/data-plane/mongo/guard-properties.test.ts'];
 const LAYOUT = ['test/tenancy/layout.test.ts'];
 const HANDED_ON = ['test/data-plane/mongo/handed-on.test.ts'];
 const LENT = ['test/data-plane/mongo/lent-client.test.ts'];
-const HANG_UP = ['test/data-plane/mongo/hang-up.test.ts'];
+const CONNECTIONS = ['test/data-plane/mongo/connections.test.ts'];
 const COLLECTION = ['test/data-plane/mongo/collection.test.ts'];
 
 const UNDECLARED_NAME =
@@ -107,31 +107,59 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'MongoDB: a connection is opened before the server has seen the end of the one in whose place it comes',
-    file: 'tenancy/mongo/hang-up.ts',
-    find: ' + countOf(address)',
-    replace: ' + 0 * countOf(address)',
-    tests: HANG_UP,
+    file: 'tenancy/mongo/connections.ts',
+    find: 'one.isLeaving && one.pool === pool.address',
+    replace: 'one.isLeaving && one.pool !== pool.address',
+    tests: CONNECTIONS,
   },
   {
     name: 'MongoDB: whoever waits for a place is not told that the server has hung up',
-    file: 'tenancy/mongo/hang-up.ts',
-    find: 'pools.get(address)?.processWaitQueue();',
-    replace: 'pools.get(address);',
-    tests: HANG_UP,
+    file: 'tenancy/mongo/connections.ts',
+    find: 'pools.get(pool)?.processWaitQueue();',
+    replace: 'pools.get(pool);',
+    tests: CONNECTIONS,
   },
   {
     name: 'MongoDB: a statement whose caller has gone is sent to its end',
-    file: 'tenancy/mongo/hang-up.ts',
+    file: 'tenancy/mongo/connections.ts',
     find: 'socket.writableLength > 0',
     replace: 'socket.writableLength < 0',
-    tests: HANG_UP,
+    tests: CONNECTIONS,
   },
   {
-    name: 'MongoDB: a client is closed before the server has seen the end of its monitoring',
+    name: 'MongoDB: the driver looks at its server over a second connection',
+    file: 'tenancy/mongo/connections.ts',
+    find: 'monitor.reset = () => monitor.requestCheck();',
+    replace: 'void monitor;',
+    tests: CONNECTIONS,
+  },
+  {
+    name: 'MongoDB: a client is closed while it is opening connections',
     file: 'tenancy/mongo/lent-client.ts',
-    find: 'hangUps.watch(connection);',
-    replace: 'void connection;',
-    tests: HANG_UP,
+    find: '      // What is being opened would be cut where nobody sees it.\n      await noLongerThan(hangUpMs, connections.settled());',
+    replace: '',
+    tests: CONNECTIONS,
+  },
+  {
+    name: 'MongoDB: a client that is closed opens a connection to end its sessions',
+    file: 'tenancy/mongo/lent-client.ts',
+    find: '      // To end them on the server takes a connection, and would make one where none is left.\n      forgetSessions(client);',
+    replace: '',
+    tests: CONNECTIONS,
+  },
+  {
+    name: 'MongoDB: a client is closed before its server has seen the end of all its connections',
+    file: 'tenancy/mongo/lent-client.ts',
+    find: '      connections.end();\n      await noLongerThan(hangUpMs, connections.settled());',
+    replace: '      connections.end();',
+    tests: CONNECTIONS,
+  },
+  {
+    name: 'MongoDB: a client that is closed leaves the connections behind that the driver does not know yet',
+    file: 'tenancy/mongo/lent-client.ts',
+    find: '      connections.end();',
+    replace: '',
+    tests: CONNECTIONS,
   },
   {
     name: 'MongoDB: a client that is handed on logs in as who had it before',

@@ -1,11 +1,12 @@
 /** A connection takes another's place only when the server has seen the end of that one: the bound is the server's. */
-import { EventEmitter, on, once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import type { TenantId } from '../../../domain/ids.js';
 import { mongoDatabaseName } from '../../../domain/names.js';
 import { mongoUrlWithoutCredentials } from '../../../tenancy/cell-connections.js';
-import { openClient } from '../../../tenancy/mongo/lent-client.js';
+import { type LentClient, openClient } from '../../../tenancy/mongo/lent-client.js';
 import { testStack } from '../../support/stack.js';
+import { until } from '../../support/until.js';
+import { encrypted } from './support/encrypted.js';
+import { type CountingProxy, countingProxy } from './support/counting-proxy.js';
 import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
 
 let tenants: Tenants;
@@ -84,25 +85,88 @@ it('nor when a login is refused, which costs the whole client', async () => {
   await pool.close();
 });
 
-it('waits for the end of the connection that looks how the server is, too', async () => {
+it('nor when the driver takes its server for lost, and looks again how it is', async () => {
   const [id] = (await tenants.make(1)) as [TenantId];
-  const lent = openClient(
-    {
-      mongoUrl: mongoUrlWithoutCredentials(proxy.url),
-      poolSize: 1,
-      serverSelectionMs: 5_000,
-      socketTimeoutMs: 10_000,
-      hangUpMs: 30_000,
-    },
-    await tenants.userOf(id),
-    new AbortController().signal,
-  );
-  await lent.client.db(mongoDatabaseName(id)).command({ ping: 1 });
-  await lent.leave();
-  expect(proxy.connections()).toBe(1);
-  proxy.delayEnds(20);
-  await lent.close();
-  expect(proxy.connections()).toBe(0);
+  const pool = tenants.open({ maxClients: 1, poolSizePerClient: 1, hangUpMs: 30_000 });
+  const transcripts = pool.forTenant(contextOf(id)).collection('transcripts');
+  await transcripts.countDocuments({});
+  proxy.delayEnds(100);
+  proxy.resetOn('transcripts');
+  expect(await transcripts.countDocuments({})).toBe(0);
+  expect(proxy.peak()).toBeLessThanOrEqual(pool.stats().connectionBound);
+  await pool.close();
+});
+
+it('nor when a client is closed whose connections are still being encrypted', async () => {
+  const behind = await encrypted(testStack().mongoUrl);
+  if (behind === undefined) return;
+  const front = await countingProxy(new URL(behind.url));
+  const over = createTenants(front.url, testStack().mongoUrl);
+  try {
+    const [first, second] = (await over.make(2)) as [TenantId, TenantId];
+    const pool = over.open({ maxClients: 1, poolSizePerClient: 3, hangUpMs: 30_000 });
+    const read = (id: TenantId, signal?: AbortSignal) =>
+      pool
+        .forTenant(contextOf(id))
+        .collection('transcripts')
+        .findOne({}, signal && { signal });
+    await read(first);
+    const made = front.made();
+    behind.delayEnds(50);
+    front.hold();
+    const caller = new AbortController();
+    const aborted = Promise.allSettled([1, 2, 3].map(() => read(first, caller.signal)));
+    await until('two more are being opened', () => front.made() === made + 2);
+    const next = Promise.all([1, 2, 3].map(() => read(second)));
+    caller.abort(new Error('gone'));
+    await aborted;
+    front.release();
+    await next;
+    expect(pool.stats().handedOn).toBe(0);
+    expect(behind.peak()).toBeLessThanOrEqual(pool.stats().connectionBound);
+  } finally {
+    await over.close();
+    await front.close();
+    await behind.close();
+  }
+});
+
+describe('a client that is closed', () => {
+  let id: TenantId;
+  let lent: LentClient;
+  const ping = (): Promise<unknown> => lent.client.db(mongoDatabaseName(id)).command({ ping: 1 });
+  beforeAll(async () => {
+    [id] = (await tenants.make(1)) as [TenantId];
+  });
+  beforeEach(async () => {
+    const bounds = { poolSize: 1, serverSelectionMs: 5_000, socketTimeoutMs: 10_000, hangUpMs: 30_000 };
+    const mongoUrl = mongoUrlWithoutCredentials(proxy.url);
+    lent = openClient({ mongoUrl, ...bounds }, await tenants.userOf(id), new AbortController().signal);
+    await ping();
+  });
+
+  it('has waited for the end of the connection that looks how its server is, too', async () => {
+    await lent.leave();
+    expect(proxy.connections()).toBe(1);
+    proxy.delayEnds(20);
+    await lent.close();
+    expect(proxy.connections()).toBe(0);
+  });
+
+  it('opens no connection to say so', async () => {
+    // Each has a session, of which the second stays.
+    await Promise.all([ping(), ping()]);
+    const caller = new AbortController();
+    const transcripts = lent.client.db(mongoDatabaseName(id)).collection('transcripts');
+    const read = expect(transcripts.findOne({}, { signal: caller.signal })).rejects.toThrow('gone');
+    await proxy.seen('transcripts');
+    caller.abort(new Error('gone'));
+    await read;
+    await until('its connection has ended', () => proxy.clients() <= 1);
+    const made = proxy.made();
+    await lent.close();
+    expect(proxy.made()).toBe(made);
+  });
 });
 
 it('never sends the rest of what was being sent when its caller went', async () => {
@@ -150,87 +214,30 @@ it('does not wait for it at all when the pool is closed', async () => {
   await waiting;
 });
 
-interface CountingProxy {
-  readonly url: string;
-  /** Of the server, now. */
-  connections(): number;
-  /** The most that it had at once. */
-  peak(): number;
-  /** All that it ever had. */
-  made(): number;
-  /** When the next message that has this in it is on its way to the server. */
-  seen(text: string): Promise<void>;
-  /** When the next client's connection has ended. */
-  ended(): Promise<unknown>;
-  /** Nothing comes from the clients until `release`. */
-  hold(): void;
-  release(): void;
-  /** From now on the server hears that a connection has ended so many milliseconds later. */
-  delayEnds(ms: number): void;
-  /** From now on nobody hears that the server has hung up. */
-  keepEnds(): void;
-  /** With its counts, and what it was told. */
-  startOver(): void;
-  close(): Promise<void>;
-}
+it('leaves nothing behind when it is closed, though its server has not said a word yet', async () => {
+  const [id] = (await tenants.make(1)) as [TenantId];
+  const pool = tenants.open({ maxClients: 1, serverSelectionMs: 600_000 });
+  proxy.delayAnswers(Number.POSITIVE_INFINITY);
+  const waiting = expect(
+    pool.forTenant(contextOf(id)).collection('transcripts').findOne({}),
+  ).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
+  await until('it looks how its server is', () => proxy.clients() === 1);
+  await pool.close(0);
+  await waiting;
+  await until('it has gone', () => proxy.clients() === 0);
+});
 
-async function countingProxy(to: URL): Promise<CountingProxy> {
-  const [near, far] = [new Set<Socket>(), new Set<Socket>()];
-  const messages = new EventEmitter();
-  let [peak, made, endMs, endsComeThrough] = [0, 0, 0, true];
-  // Each half by itself: the client's end goes to the server, and the client hears of the server's.
-  const server: Server = createServer({ allowHalfOpen: true }, (client) => {
-    const upstream = connect({ host: to.hostname, port: Number(to.port), allowHalfOpen: true });
-    near.add(client.on('error', () => undefined).on('close', () => near.delete(client)));
-    far.add(upstream.on('error', () => client.destroy()).on('close', () => far.delete(upstream)));
-    made++;
-    peak = Math.max(peak, far.size);
-    client.on('data', (message) => {
-      upstream.write(message);
-      messages.emit('message', message);
-    });
-    client.on('end', () => setTimeout(() => upstream.end(), endMs));
-    client.on('close', () => {
-      setTimeout(() => upstream.destroy(), endMs);
-      messages.emit('end');
-    });
-    upstream.pipe(client, { end: false });
-    upstream.on('end', () => {
-      if (endsComeThrough) client.end();
-    });
-  });
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  const url = new URL(to);
-  url.hostname = '127.0.0.1';
-  url.port = String((server.address() as AddressInfo).port);
-  return {
-    url: url.href,
-    connections: () => far.size,
-    peak: () => peak,
-    made: () => made,
-    async seen(text) {
-      for await (const [message] of on(messages, 'message')) if ((message as Buffer).includes(text)) return;
-    },
-    ended: () => once(messages, 'end'),
-    hold() {
-      for (const client of near) client.pause();
-    },
-    release() {
-      for (const client of near) client.resume();
-    },
-    delayEnds(ms) {
-      endMs = ms;
-    },
-    keepEnds() {
-      endsComeThrough = false;
-    },
-    startOver() {
-      [peak, made, endMs, endsComeThrough] = [far.size, 0, 0, true];
-    },
-    async close() {
-      for (const socket of [...near, ...far]) socket.destroy();
-      server.close();
-      await once(server, 'close');
-    },
-  };
-}
+it('counts no connection that the driver gave up while it was being opened, and hands its client on', async () => {
+  const [first, second] = (await tenants.make(2)) as [TenantId, TenantId];
+  const pool = tenants.open({ maxClients: 1, poolSizePerClient: 2 });
+  const count = (id: TenantId) => pool.forTenant(contextOf(id)).collection('transcripts').countDocuments({});
+  await count(first);
+  // The one while a second logs in: the driver takes its server for lost, and gives that one up.
+  proxy.delayAnswers(10);
+  proxy.resetOn('transcripts');
+  await Promise.all([count(first), count(first)]);
+  expect(pool.stats().connections).toBe(proxy.connections());
+  await count(second);
+  expect(pool.stats().handedOn).toBe(1);
+  await pool.close();
+});
