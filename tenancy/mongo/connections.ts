@@ -94,8 +94,11 @@ export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connec
             then(...made);
             changes.emit('change');
           });
-        // Anew is over another connection, beside the one that ends. To ask over that one does as well: it polls.
-        monitor.reset = () => monitor.requestCheck();
+        // Anew is over another connection, beside the one that ends. To ask over that one at once does as well: it polls.
+        monitor.reset = () => {
+          if (monitor.monitorId) monitor.monitorId.lastExecutionEnded = Number.NEGATIVE_INFINITY;
+          monitor.requestCheck();
+        };
       });
     },
     count: () => open.size,

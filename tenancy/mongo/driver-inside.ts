@@ -86,8 +86,9 @@ export interface ConnectionPool extends EventEmitter {
 export interface Monitor {
   /** Its connection is cut, and it begins anew. */
   reset(): void;
-  /** It is to look soon. */
+  /** It is to look soon: at once, if the last time was more than half a second ago. */
   requestCheck(): void;
+  readonly monitorId?: { lastExecutionEnded: number };
 }
 
 export interface Server {

@@ -16,7 +16,7 @@ export interface CountingProxy {
   seen(text: string): Promise<void>;
   /** When the next client's connection has ended. */
   ended(): Promise<unknown>;
-  /** The next client that sends this finds its connection reset. */
+  /** The next connection over which this is sent is reset, on either side. */
   resetOn(text: string): void;
   /** Nothing comes from the clients until `release`. */
   hold(): void;
@@ -53,6 +53,7 @@ export async function countingProxy(to: URL): Promise<CountingProxy> {
       if (way.resetOn !== '' && message.includes(way.resetOn)) {
         way.resetOn = '';
         client.resetAndDestroy();
+        upstream.resetAndDestroy();
         return;
       }
       upstream.write(message);
