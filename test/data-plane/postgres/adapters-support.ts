@@ -5,6 +5,7 @@ import { createLogger } from '../../../domain/log.js';
 import { setGates } from '../../../tenancy/postgres/gate.js';
 import { createScopedPostgres } from '../../../tenancy/postgres/scoped.js';
 import type { Tenantry } from '../../../tenancy/index.js';
+import { until } from '../../support/until.js';
 import { createWorld } from '../../support/world.js';
 import { insertTenant, labelledStores, open } from '../context/support.js';
 
@@ -14,8 +15,10 @@ export interface Desk {
   as<T>(tenant: TenantId, work: () => T | Promise<T>): Promise<T>;
   /** Work as the second tenant in the midst of the first one's, on the platform's word. */
   across<T>(other: TenantId, work: () => T | Promise<T>): Promise<T>;
-  /** Transactions of tenants that are open in the server. */
-  openTransactions(): Promise<number>;
+  /**
+   * When no tenant has one in the server, which must be soon: of a statement that failed it tells before it has rolled back.
+   */
+  noOpenTransactions(): Promise<unknown>;
   close(): Promise<void>;
 }
 
@@ -49,14 +52,15 @@ export async function openDesk(): Promise<Desk> {
     as,
     across: (other, work) =>
       tenantry.asPlatform('a test of what may be carried across', () => as(other, work)),
-    async openTransactions() {
-      const { rows } = await admin.query<{ count: number }>(
-        `SELECT count(*)::int AS count FROM pg_stat_activity
-          WHERE datname = current_database() AND application_name = $1 AND xact_start IS NOT NULL`,
-        [NAME],
-      );
-      return rows[0]?.count ?? 0;
-    },
+    noOpenTransactions: () =>
+      until('no transaction is open', async () => {
+        const { rows } = await admin.query<{ count: number }>(
+          `SELECT count(*)::int AS count FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = $1 AND xact_start IS NOT NULL`,
+          [NAME],
+        );
+        return rows[0]?.count === 0;
+      }),
     async close() {
       await tenantry.close();
       await admin.end();

@@ -27,7 +27,7 @@ beforeEach(async () => {
   [acme, globex] = [await desk.tenant(), await desk.tenant()];
 });
 afterEach(async () => {
-  expect(await desk.openTransactions()).toBe(0);
+  await desk.noOpenTransactions();
 });
 
 const names = async (): Promise<string[]> =>
