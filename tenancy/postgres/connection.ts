@@ -65,6 +65,10 @@ export class Connection {
   onRoom: (() => void) | undefined;
   #usable = true;
   #status = 'I';
+  /** The server has refused the group that it is at, and has not yet said that it is ready for the next. */
+  #refusing = false;
+  /** Ends that group for its caller. */
+  #refused: (() => void) | undefined;
 
   private constructor(client: pg.Client, options: ConnectionOptions) {
     this.#client = client;
@@ -76,10 +80,15 @@ export class Connection {
     });
     client.on('end', () => {
       this.#usable = false;
+      this.#endRefusal();
     });
     this.#wire.on('parseComplete', () => this.#sent[0]?.parsed());
+    this.#wire.on('errorMessage', () => {
+      this.#refusing = true;
+    });
     this.#wire.on('readyForQuery', ({ status }) => {
       this.#status = status;
+      this.#endRefusal();
     });
   }
 
@@ -148,16 +157,22 @@ export class Connection {
       const cache = whole ? undefined : this.#prepared;
       const limit = this.#maxResultBytes;
       const group = new Group(this.#out, bytes, statement, cache, limit, (error, result) => {
-        const at = this.#sent.indexOf(group);
-        if (at >= 0) this.#sent.splice(at, 1);
-        this.#headSince = performance.now();
+        const end = (): void => {
+          const at = this.#sent.indexOf(group);
+          if (at >= 0) this.#sent.splice(at, 1);
+          this.#headSince = performance.now();
+          if (error) reject(this.#usable && !isFarewell(error) ? error : asLost(error));
+          else resolve(result);
+          this.onRoom?.();
+        };
         if (error) {
           this.#prepared?.failed(group.prepared, error);
           // Left behind in the session by somebody else. In the statement itself it is that statement's own doing.
           if (group.entering && isOurs(error, SQLSTATE.otherTenant)) this.destroy();
-          reject(this.#usable && !isFarewell(error) ? error : asLost(error));
-        } else resolve(result);
-        this.onRoom?.();
+        }
+        // It tells why before it has rolled back. What is sent to PgBouncer before 1.22.1 by then is answered to others.
+        if (this.#refusing && this.#usable) this.#refused = end;
+        else end();
       });
       if (!this.#usable) return reject(asLost(new Error('it is closed')));
       if (this.#sent.length === 0) this.#headSince = performance.now();
@@ -202,6 +217,12 @@ export class Connection {
     const [first, ...more] = this.#outbox.splice(0);
     if (first !== undefined)
       this.#wire.stream.write(more.length === 0 ? first : Buffer.concat([first, ...more]));
+  }
+
+  #endRefusal(): void {
+    const end = this.#refused;
+    [this.#refusing, this.#refused] = [false, undefined];
+    end?.();
   }
 
   #bytesOf(step: Ahead): Buffer {

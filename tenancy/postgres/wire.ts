@@ -25,7 +25,7 @@ export interface Wire {
   execute(message: { portal: string }): void;
   close(message: { type: 'S'; name: string }): void;
   sync(): void;
-  on(event: 'parseComplete', listener: () => void): void;
+  on(event: 'parseComplete' | 'errorMessage', listener: () => void): void;
   on(event: 'readyForQuery', listener: (message: { status: string }) => void): void;
 }
 

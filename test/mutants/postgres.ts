@@ -353,10 +353,22 @@ const ROLE_MUTANTS: readonly Mutant[] = [
   },
 ];
 
+const CONNECTION_MUTANTS: readonly Mutant[] = [
+  {
+    name: 'connection: the next statement is sent when the last one has failed, before the server is ready',
+    file: 'tenancy/postgres/connection.ts',
+    find: 'if (this.#refusing && this.#usable) this.#refused = end;',
+    replace: 'if (this.#refusing && !this.#usable) this.#refused = end;',
+    tests: at('pgbouncer'),
+    named: 'says why before',
+  },
+];
+
 export const POSTGRES_MUTANTS: readonly Mutant[] = [
   ...SCHEMA_MUTANTS,
   ...ENTER_MUTANTS,
   ...STATEMENT_MUTANTS,
   ...TOKEN_MUTANTS,
   ...ROLE_MUTANTS,
+  ...CONNECTION_MUTANTS,
 ];

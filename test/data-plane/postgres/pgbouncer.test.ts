@@ -2,6 +2,7 @@
  * The real PgBouncer in transaction mode, where a connection to the server is another client's after each transaction.
  * What the installed one cannot do is skipped, and printed.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
 import type { TenantId } from '../../../domain/ids.js';
 import type { Found } from '../../../local/find.js';
@@ -13,11 +14,14 @@ import type {
 import { findPgBouncer, mayPipeline, type PgBouncer, startPgBouncer } from '../../support/pgbouncer.js';
 import { openLink } from '../../support/link.js';
 import { until } from '../../support/until.js';
+import { openLateReady } from './late-ready.js';
 import { codeOf, connect, openCell, running, type TestCell } from './support.js';
 
 /** Connections to the server, for many more clients. */
 const SERVERS = 3;
 const TENANTS = 25;
+/** How much later a server is ready than it says why a statement fails. */
+const LATE_MS = 6;
 const LABEL = 'SELECT label FROM app.things WHERE id = 1';
 const ADD = 'INSERT INTO app.things (tenant_id, id, label) VALUES ($1, $2, $3)';
 
@@ -192,6 +196,23 @@ test('PgBouncer before 1.22.1 gives them to somebody else when statements were p
     expect(await othersWhileCut({ bouncer, tenants, scoped }, { maxInFlight: 64 })).toBeGreaterThan(0);
   }));
 
+test('nor do they when statements fail, of which the server says why before it is ready for the next', async () => {
+  const late = await openLateReady(cell.url('runtime'), LATE_MS);
+  try {
+    await behind(
+      false,
+      async (behindIt) => {
+        const failing = { text: 'SELECT 1/0 FROM app.things', cuts: 8, cutAfterMs: 1.5 * LATE_MS };
+        expect(await othersWhileCut(behindIt, {}, failing)).toBe(0);
+      },
+      late.url,
+    );
+    expect(late.interruptions()).toBe(0);
+  } finally {
+    await late.close();
+  }
+});
+
 test('what PgBouncer says when its own connection to the server breaks is that the store is unavailable', async () => {
   if (found === undefined) return;
   const link = await openLink(cell.url('runtime'));
@@ -257,10 +278,14 @@ test('the usual SET of the session gives other tenants’ rows there, and is ref
   }));
 
 /** Runs `work` with the cell behind a PgBouncer of its own, where there is one that can do it. */
-async function behind(prepare: boolean, work: (b: Behind) => Promise<void>): Promise<void> {
+async function behind(
+  prepare: boolean,
+  work: (b: Behind) => Promise<void>,
+  url = cell.url('runtime'),
+): Promise<void> {
   if (found === undefined || (prepare && !pipelines)) return;
   const bouncer = await startPgBouncer(found, {
-    url: cell.url('runtime'),
+    url,
     servers: SERVERS,
     // So few that it drops them all the time.
     prepared: prepare ? 4 : 0,
@@ -289,6 +314,7 @@ async function behind(prepare: boolean, work: (b: Behind) => Promise<void>): Pro
 async function othersWhileCut(
   { bouncer, tenants, scoped }: Pick<Behind, 'bouncer' | 'tenants' | 'scoped'>,
   options: Partial<ScopedPostgresOptions> = {},
+  { text = LABEL, cuts = 20, cutAfterMs = 0 } = {},
 ): Promise<number> {
   const link = await openLink(bouncer.url);
   let others = 0;
@@ -296,17 +322,19 @@ async function othersWhileCut(
   const readers = Array.from({ length: 24 }, async (_, c) => {
     for (let i = 0; !over.signal.aborted; i++) {
       const tenant = tenants[(c * 3 + i) % TENANTS] as TenantId;
-      const { rows } = await labelOf(scoped, tenant);
-      if (rows[0]?.label !== tenant) others += 1;
+      // Nor does any fail.
+      const read = await labelOf(scoped, tenant).catch(() => undefined);
+      if (read?.rows[0]?.label !== tenant) others += 1;
     }
   });
-  for (let cut = 0; cut < 20; cut++) {
+  for (let cut = 0; cut < cuts; cut++) {
     const victim = cell.pool({ url: link.url, prepare: false, connections: 2, ...options });
     const asked = Array.from({ length: 200 }, (_, i) =>
-      labelOf(victim, tenants[i % TENANTS] as TenantId).catch(() => undefined),
+      labelOf(victim, tenants[i % TENANTS] as TenantId, text).catch(() => undefined),
     );
     // In the midst of them.
     await asked[5 + cut];
+    if (cutAfterMs > 0) await pause(cutAfterMs);
     link.cut();
     await Promise.all([victim.close(), ...asked]);
   }
