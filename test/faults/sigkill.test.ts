@@ -9,6 +9,9 @@ import { expectActive, expectCanary, expectUndone } from '../support/expect.js';
 import { startProvision } from '../support/provision.js';
 import { createWorld, type RunningWorker, type World } from '../support/world.js';
 
+// A machine that has much else to do takes its time.
+jest.setTimeout(120_000);
+
 /** Temporal refuses updates of a run whose workflow tasks timed out three times; a slow machine needs over 1 s for some. */
 const WORKFLOW_TASK_TIMEOUT = '3s';
 

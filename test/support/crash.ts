@@ -36,7 +36,7 @@ export function startCrashingWorker(world: World, points: CrashPlan['points']): 
   child.stdout.on('data', hear);
   child.stderr.on('data', hear);
   const killed = new Promise<void>((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error(`not every run came to its point\n${said}`)), 40_000);
+    const late = setTimeout(() => reject(new Error(`not every run came to its point\n${said}`)), 90_000);
     child.once('error', reject);
     child.once('close', (code, signal) => {
       clearTimeout(late);
