@@ -112,7 +112,8 @@ describe('a retry of what is still being undone', () => {
       expect(await run.result()).toEqual({ status: 'withdrawn' });
       expect(await statusOf(fence)).toMatchObject({ status: 'failed', attempt: 2 });
       await undoing.end();
-    });
+      // A run hears of it with the next heartbeat of its workflow task; a machine that has much to do loses some.
+    }, 120_000);
 
     test('of a batch goes on likewise', async () => {
       const fence = await admittedBatch();
