@@ -1,9 +1,8 @@
 /**
  * What is used of the driver's inside, which is not documented: its seam for authentication, how it makes, bounds and looks
  * after connections, what it has under way and keeps, and how it executes a command (mongodb 7.9.0, and that version is pinned).
- * lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js, lib/cmap/connection.js,
- * lib/cmap/connection_pool.js, lib/sdam/monitor.js, lib/sdam/server.js,
- * lib/sdam/topology.js, lib/sessions.js, lib/db.js, lib/operations.
+ * lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js, lib/cmap/connection.js, lib/cmap/connection_pool.js,
+ * lib/sdam/monitor.js, lib/sdam/server.js, lib/sdam/topology.js, lib/sessions.js, lib/db.js, lib/operations.
  */
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';

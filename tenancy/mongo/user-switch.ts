@@ -7,8 +7,8 @@
  * `leave` says no.
  */
 import { Binary, type Document, type MongoClient, MongoNotConnectedError, MongoRuntimeError } from 'mongodb';
-import { type AuthContext, authProvidersOf, type Connection } from './driver-inside.js';
 import type { Connections } from './connections.js';
+import { type AuthContext, authProvidersOf, type Connection } from './driver-inside.js';
 import { isLoginRefused } from './refused-login.js';
 import { type Conversation, converse, type SaltedPassword } from './scram.js';
 

@@ -1,6 +1,6 @@
 /** A way to a server that can be cut as it is when a process is killed: with no goodbye, whatever is under way. */
-import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
+import { openInFront } from './in-front.js';
 
 export interface Link {
   /** The server's URL by way of the link. */
@@ -21,7 +21,6 @@ export interface Link {
 }
 
 export async function openLink(to: string): Promise<Link> {
-  const url = new URL(to);
   let server = addressOf(to);
   const sockets = new Set<Socket>();
   const answering = new WeakSet<Socket>();
@@ -42,9 +41,7 @@ export async function openLink(to: string): Promise<Link> {
       from.pipe(into);
     }
   });
-  await once(link.listen(0, '127.0.0.1'), 'listening');
-  url.hostname = '127.0.0.1';
-  url.port = String((link.address() as AddressInfo).port);
+  const { url, close } = await openInFront(link, to);
   const cut = (): void => {
     for (const socket of sockets) socket.destroy();
     sockets.clear();
@@ -71,8 +68,7 @@ export async function openLink(to: string): Promise<Link> {
     },
     async close() {
       cut();
-      link.close();
-      await once(link, 'close');
+      await close();
     },
   };
 }

@@ -50,13 +50,8 @@ it('nor when reads are aborted, each of which costs a connection', async () => {
   // The server's end comes behind all that it says before.
   await transcripts.insertOne(transcript('x'.repeat(1_000_000)));
   proxy.delayEnds(20);
-  for (let round = 0; round < 10; round++) {
-    const caller = new AbortController();
-    const read = expect(transcripts.findOne({}, { signal: caller.signal })).rejects.toThrow('gone');
-    await proxy.seen('transcripts');
-    caller.abort(new Error('gone'));
-    await read;
-  }
+  for (let round = 0; round < 10; round++)
+    await abortOnTheWay((signal) => transcripts.findOne({}, { signal }));
   expect(await transcripts.countDocuments({})).toBe(1);
   // One for each, one for what is not aborted, and the one that looks how the server is.
   expect(proxy.made()).toBe(12);
@@ -156,12 +151,8 @@ describe('a client that is closed', () => {
   it('opens no connection to say so', async () => {
     // Each has a session, of which the second stays.
     await Promise.all([ping(), ping()]);
-    const caller = new AbortController();
     const transcripts = lent.client.db(mongoDatabaseName(id)).collection('transcripts');
-    const read = expect(transcripts.findOne({}, { signal: caller.signal })).rejects.toThrow('gone');
-    await proxy.seen('transcripts');
-    caller.abort(new Error('gone'));
-    await read;
+    await abortOnTheWay((signal) => transcripts.findOne({}, { signal }));
     await until('its connection has ended', () => proxy.clients() <= 1);
     const made = proxy.made();
     await lent.close();
@@ -173,16 +164,12 @@ it('never sends the rest of what was being sent when its caller went', async () 
   const [id] = (await tenants.make(1)) as [TenantId];
   const pool = tenants.open({ maxClients: 1, poolSizePerClient: 1, hangUpMs: 30_000 });
   const transcripts = pool.forTenant(contextOf(id)).collection('transcripts');
-  const caller = new AbortController();
   // More than there is room for on the way.
   const conversationId = { $in: ['x'.repeat(14_000_000), 'the last word '.repeat(100)] };
-  const read = expect(transcripts.findOne({ conversationId }, { signal: caller.signal })).rejects.toThrow(
-    'gone',
+  await abortOnTheWay(
+    (signal) => transcripts.findOne({ conversationId }, { signal }),
+    () => proxy.hold(),
   );
-  await proxy.seen('transcripts');
-  proxy.hold();
-  caller.abort(new Error('gone'));
-  await read;
   const outcome = Promise.race([
     proxy.seen('the last word').then(() => 'sent'),
     proxy.ended().then(() => 'ended'),
@@ -241,3 +228,16 @@ it('counts no connection that the driver gave up while it was being opened, and 
   expect(pool.stats().handedOn).toBe(1);
   await pool.close();
 });
+
+/** Its caller goes when the server is being sent it. */
+async function abortOnTheWay(
+  read: (signal: AbortSignal) => Promise<unknown>,
+  before = (): void => undefined,
+): Promise<void> {
+  const caller = new AbortController();
+  const aborted = expect(read(caller.signal)).rejects.toThrow('gone');
+  await proxy.seen('transcripts');
+  before();
+  caller.abort(new Error('gone'));
+  await aborted;
+}

@@ -1,7 +1,7 @@
 /** A way to PostgreSQL on which it says of each statement that fails why, and only a while later that it is ready for the next. */
-import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
+import { openInFront } from '../../support/in-front.js';
 
 export interface LateReady {
   readonly url: string;
@@ -12,14 +12,13 @@ export interface LateReady {
 
 /** @param lateMs how much later */
 export async function openLateReady(to: string, lateMs: number): Promise<LateReady> {
-  const url = new URL(to);
-  const [host, port] = [url.hostname, Number(url.port)];
+  const { hostname: host, port } = new URL(to);
   const sockets = new Set<Socket>();
   let interruptions = 0;
   const way = createServer((near) => {
     // What it says first is not to wait for what it says next.
     near.setNoDelay(true);
-    const far = connect({ host, port, noDelay: true });
+    const far = connect({ host, port: Number(port), noDelay: true });
     let isReady = true;
     for (const [one, other] of [
       [near, far],
@@ -46,16 +45,13 @@ export async function openLateReady(to: string, lateMs: number): Promise<LateRea
       }
     })().catch(() => near.destroy());
   });
-  await once(way.listen(0, '127.0.0.1'), 'listening');
-  url.hostname = '127.0.0.1';
-  url.port = String((way.address() as AddressInfo).port);
+  const { url, close } = await openInFront(way, to);
   return {
     url: url.href,
     interruptions: () => interruptions,
     async close() {
       for (const socket of sockets) socket.destroy();
-      way.close();
-      await once(way, 'close');
+      await close();
     },
   };
 }

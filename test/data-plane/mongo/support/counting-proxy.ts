@@ -1,6 +1,7 @@
 /** A way to a server on which each half of a connection ends by itself, and that counts connections as the server sees them. */
 import { EventEmitter, on, once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
+import { openInFront } from '../../../support/in-front.js';
 
 export interface CountingProxy {
   readonly url: string;
@@ -76,10 +77,7 @@ export async function countingProxy(to: URL): Promise<CountingProxy> {
     near.clear();
     far.clear();
   };
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  const url = new URL(to);
-  url.hostname = '127.0.0.1';
-  url.port = String((server.address() as AddressInfo).port);
+  const { url, close } = await openInFront(server, to);
   return {
     url: url.href,
     connections: () => far.size,
@@ -117,8 +115,7 @@ export async function countingProxy(to: URL): Promise<CountingProxy> {
     },
     async close() {
       cut();
-      server.close();
-      await once(server, 'close');
+      await close();
     },
   };
 }

@@ -1,9 +1,9 @@
 /** A way to a server over TLS, with a certificate that nobody has signed. */
 import { execFile } from 'node:child_process';
-import { once } from 'node:events';
-import { type AddressInfo, connect, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { createServer } from 'node:tls';
 import { promisify } from 'node:util';
+import { openInFront } from '../../../support/in-front.js';
 
 /** Undefined where there is no openssl, which is said. */
 export async function encrypted(to: string) {
@@ -12,14 +12,13 @@ export async function encrypted(to: string) {
     process.stderr.write('TLS is not tried: there is no openssl to make a certificate with\n');
     return undefined;
   }
-  const url = new URL(to);
-  const [host, port] = [url.hostname, Number(url.port)];
+  const { hostname: host, port } = new URL(to);
   const sockets = new Set<Socket>();
   const greeted = new Set<number | undefined>();
   let [count, peak, endMs] = [0, 0, 0];
   const front = createServer({ key: pem, cert: pem, allowHalfOpen: true }, (near) => {
     greeted.add(near.remotePort);
-    const far = connect({ host, port, allowHalfOpen: true });
+    const far = connect({ host, port: Number(port), allowHalfOpen: true });
     for (const socket of [near, far])
       sockets.add(socket.on('error', () => undefined).on('close', () => sockets.delete(socket)));
     near.pipe(far, { end: false });
@@ -38,8 +37,7 @@ export async function encrypted(to: string) {
     });
   });
   front.on('tlsClientError', () => undefined);
-  await once(front.listen(0, '127.0.0.1'), 'listening');
-  url.port = String((front.address() as AddressInfo).port);
+  const { url, close } = await openInFront(front, to);
   url.searchParams.set('tls', 'true');
   url.searchParams.set('tlsAllowInvalidCertificates', 'true');
   return {
@@ -52,8 +50,7 @@ export async function encrypted(to: string) {
     },
     async close() {
       for (const socket of sockets) socket.destroy();
-      front.close();
-      await once(front, 'close');
+      await close();
     },
   };
 }
