@@ -11,6 +11,7 @@ import {
   type ConnectionPool,
   type ConnectionType,
   connectionTypeOf,
+  type Monitor,
   onEachServer,
 } from './driver-inside.js';
 
@@ -94,11 +95,7 @@ export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connec
             then(...made);
             changes.emit('change');
           });
-        // Anew is over another connection, beside the one that ends. To ask over that one at once does as well: it polls.
-        monitor.reset = () => {
-          if (monitor.monitorId) monitor.monitorId.lastExecutionEnded = Number.NEGATIVE_INFINITY;
-          monitor.requestCheck();
-        };
+        if (monitor) stayOnItsConnection(monitor);
       });
     },
     count: () => open.size,
@@ -111,6 +108,14 @@ export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connec
     end() {
       for (const { connection } of open.values()) connection.destroy();
     },
+  };
+}
+
+/** Anew is over another connection, beside the one that ends. To ask over that one at once does as well: it polls. */
+function stayOnItsConnection(monitor: Monitor): void {
+  monitor.reset = () => {
+    if (monitor.monitorId) monitor.monitorId.lastExecutionEnded = Number.NEGATIVE_INFINITY;
+    monitor.requestCheck();
   };
 }
 

@@ -92,7 +92,8 @@ export interface Monitor {
 
 export interface Server {
   readonly pool: ConnectionPool;
-  readonly monitor: Monitor;
+  /** None behind a load balancer. */
+  readonly monitor?: Monitor | null;
 }
 
 /** Once for each server, also for one that is found later. Never when the driver's inside is another one. */
@@ -143,8 +144,8 @@ const isServer = (server: AnyServer): server is Server =>
   server.pool instanceof EventEmitter &&
   typeof server.pool.createConnection === 'function' &&
   typeof server.pool.processWaitQueue === 'function' &&
-  typeof server.monitor?.reset === 'function' &&
-  typeof server.monitor.requestCheck === 'function';
+  (!server.monitor ||
+    (typeof server.monitor.reset === 'function' && typeof server.monitor.requestCheck === 'function'));
 
 const topologyOf = (client: MongoClient): Topology | undefined =>
   (client as unknown as { readonly topology?: Topology }).topology;
