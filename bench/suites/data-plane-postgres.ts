@@ -63,7 +63,6 @@ export async function measurePostgres(options: PostgresBenchOptions): Promise<Re
       raw: side(small, CONNECTIONS, raw.query),
       scoped: side(small, CONNECTIONS, scoped(plain, 'setting')),
       gate: side(small, CONNECTIONS, scoped(plain, 'app')),
-      large: side(large, CONNECTIONS, scoped(many, 'app')),
       hardened: side(strict, CONNECTIONS, scoped(hardened, 'app')),
       setLocal: side(small, CONNECTIONS, raw.setLocal),
       crowd: side(small, CROWD.callers, crowd.query),
@@ -75,6 +74,18 @@ export async function measurePostgres(options: PostgresBenchOptions): Promise<Re
     // Until every tenant has been met. Statements are prepared when they come again, and planned for good after five times.
     await inTurn(5, samples);
     const times = await inTurn(rounds, samples);
+    say('10,000 tenants against 1,000');
+    // Each pair by itself: after another side on the same rows, one of them would find these in the processor's caches.
+    const sizes = async (shape: Shape): Promise<number[]> => {
+      const pair = {
+        small: side(small, CONNECTIONS, scoped(plain, shape)),
+        large: side(large, CONNECTIONS, scoped(many, shape)),
+      };
+      await inTurn(5, pair);
+      const taken = await inTurn(4 * rounds, pair);
+      return ratios(taken.small, taken.large);
+    };
+    const [gateSizes, bareSizes] = [await sizes('app'), await sizes('bare')];
     const perSecond = (side: readonly number[]): number[] => side.map((time) => (calls / time) * 1_000);
     return {
       pg_scoped_vs_raw: figure(ratios(times.raw, times.scoped), { is: '>=', value: 0.85 }),
@@ -82,7 +93,8 @@ export async function measurePostgres(options: PostgresBenchOptions): Promise<Re
       pg_hardened_vs_raw: figure(ratios(times.raw, times.hardened), { is: '>=', value: 0.6 }),
       pg_pipelined_vs_raw: figure(ratios(times.crowd, times.pipelined), { is: '>=', value: 1.8 }),
       pg_scoped_vs_set_local: figure(ratios(times.setLocal, times.scoped), { is: '>=', value: 2 }),
-      pg_10k_vs_1k: figure(ratios(times.gate, times.large), { is: '>=', value: 0.9 }),
+      pg_10k_vs_1k: figure(gateSizes, { is: '>=', value: 0.9 }),
+      pg_bare_10k_vs_1k: figure(bareSizes),
       pg_unpipelined_vs_raw: figure(ratios(times.raw, times.apart)),
       pg_unpipelined_gate_vs_raw: figure(ratios(times.raw, times.apartGate)),
       pg_raw_per_s: figure(perSecond(times.raw)),
@@ -125,6 +137,10 @@ const bounded = (
 
 function scoped(pool: ScopedPostgresPool, shape: Shape): Query {
   const text = `SELECT ${COLUMNS} FROM ${shape}.tickets WHERE id = $1`;
+  if (shape === 'bare') {
+    const withTenant = `${text} AND tenant_id = $2`;
+    return (_call, tenantId, id) => pool.forTenant({ tenantId }).query(withTenant, [id, tenantId]);
+  }
   return (_call, tenantId, id) => pool.forTenant({ tenantId }).query(text, [id]);
 }
 

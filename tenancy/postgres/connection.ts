@@ -8,7 +8,7 @@ import { TenantryError } from '../../domain/errors.js';
 import { SQLSTATE } from './context-sql.js';
 import { Group, type Out, Preparation, type Statement } from './group.js';
 import { PreparedStatements } from './prepared.js';
-import { guardReading, runBytes, type Wire, wireOf } from './wire.js';
+import { guardReading, type Step, type Wire, wireOf } from './wire.js';
 
 export interface ConnectionOptions {
   readonly url: string;
@@ -30,8 +30,6 @@ export interface Ahead {
   readonly values?: readonly (string | null)[];
   /** Worth preparing: the same on every use. */
   readonly constant?: boolean;
-  /** As it is sent by the name under which it was prepared. Kept here by the connection that sends it first. */
-  bytes?: Buffer;
 }
 
 /** Why a statement that was sent has no answer: it may or may not have run. Whether to repeat it, its caller knows. */
@@ -153,10 +151,10 @@ export class Connection {
    */
   run(ahead: readonly Ahead[], statement?: Statement, whole = false): Promise<pg.QueryResult> {
     return new Promise((resolve, reject) => {
-      const bytes = ahead.map((step) => this.#bytesOf(whole ? { ...step, constant: false } : step));
+      const steps = ahead.map((step) => this.#stepOf(step, whole));
       const cache = whole ? undefined : this.#prepared;
       const limit = this.#maxResultBytes;
-      const group = new Group(this.#out, bytes, statement, cache, limit, (error, result) => {
+      const group = new Group(this.#out, steps, statement, cache, limit, (error, result) => {
         const end = (): void => {
           const at = this.#sent.indexOf(group);
           if (at >= 0) this.#sent.splice(at, 1);
@@ -225,12 +223,9 @@ export class Connection {
     end?.();
   }
 
-  #bytesOf(step: Ahead): Buffer {
-    const { text, values, constant } = step;
-    const name = constant === true ? this.#constants.get(text) : undefined;
-    if (name === undefined) return runBytes({ text }, values);
-    // The same on every connection, since each prepares the same constants in the same order.
-    return (step.bytes ??= runBytes({ name }, values));
+  #stepOf({ text, values = [], constant }: Ahead, whole: boolean): Step {
+    const name = constant === true && !whole ? this.#constants.get(text) : undefined;
+    return name === undefined ? { text, values } : { name, values };
   }
 
   /** The answer that is just being read. Those behind it are lost with the connection. */

@@ -5,7 +5,15 @@
 import type pg from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { Columns, Prepared, PreparedStatements } from './prepared.js';
-import { type Field, type Parameter, preparedGroup, type Wire, WireQuery } from './wire.js';
+import {
+  type Field,
+  type Parameter,
+  preparedGroup,
+  type Step,
+  stepBytes,
+  type Wire,
+  WireQuery,
+} from './wire.js';
 
 /** A statement of the product's, as it is sent. */
 export interface Statement {
@@ -24,7 +32,7 @@ export interface Out {
 /** What goes ahead, the product's statement if there is one, and Sync. */
 export class Group extends WireQuery {
   readonly #out: Out;
-  readonly #bytes: readonly Buffer[];
+  readonly #steps: readonly Step[];
   readonly #statement: Statement | undefined;
   readonly #values: readonly Parameter[];
   readonly #cache: PreparedStatements | undefined;
@@ -38,7 +46,7 @@ export class Group extends WireQuery {
 
   constructor(
     out: Out,
-    bytes: readonly Buffer[],
+    ahead: readonly Step[],
     statement: Statement | undefined,
     cache: PreparedStatements | undefined,
     maxResultBytes: number,
@@ -52,12 +60,12 @@ export class Group extends WireQuery {
       callback,
     );
     this.#out = out;
-    this.#bytes = bytes;
+    this.#steps = ahead;
     this.#statement = statement;
     this.#values = statement?.values ?? [];
     this.#cache = cache;
     this.#bytesLeft = maxResultBytes;
-    this.#ahead = bytes.length;
+    this.#ahead = ahead.length;
   }
 
   /** What goes ahead is not done. */
@@ -77,11 +85,12 @@ export class Group extends WireQuery {
     if (this.#statement !== undefined) this.prepared = this.#cache?.use(this.#statement.text);
     if (this.prepared?.state === 'ready') {
       this.#known = this.prepared.columns;
-      this.#out.push(preparedGroup(this.#bytes, this.prepared.name, this.#values, this.#known !== undefined));
+      const { name } = this.prepared;
+      this.#out.push(preparedGroup(this.#steps, { name, values: this.#values }, this.#known !== undefined));
       return;
     }
     this.#out.flush();
-    for (const bytes of this.#bytes) wire.stream.write(bytes);
+    if (this.#steps.length > 0) wire.stream.write(stepBytes(this.#steps));
     if (this.#statement !== undefined) {
       const { text } = this.#statement;
       wire.parse({ text, name: this.prepared?.name ?? '' });

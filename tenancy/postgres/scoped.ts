@@ -296,29 +296,16 @@ interface Ways {
 const BY_ID: Ways = { within: ENTER, alone: ENTER_ALONE };
 const BY_TOKEN: Ways = { within: ENTER_WITH_TOKEN, alone: ENTER_ALONE_WITH_TOKEN };
 
-/** How each tenant is entered for a statement, made once. */
-const CACHED = 20_000;
-
 /** @param named what the statement is told of a tenant: its id, or a token for it */
 function entering({ within, alone }: Ways, named: (tenant: TenantId) => string): EnterAs {
-  const cached = new Map<string, Ahead>();
-  return (tenant, timeouts) => {
-    const name = named(tenant);
-    const statementMs = timeouts?.statementMs;
-    const idleMs = timeouts?.idleMs;
-    const key = statementMs === undefined ? name : idleMs === undefined ? `${name}${statementMs}` : '';
-    const known = cached.get(key);
-    if (known !== undefined) return known;
-    const ahead: Ahead =
-      statementMs === undefined
-        ? { text: alone, values: [name], constant: true }
-        : { text: within, values: [name, msText(statementMs), msText(idleMs)], constant: true };
-    if (key !== '') {
-      if (cached.size >= CACHED) cached.clear();
-      cached.set(key, ahead);
-    }
-    return ahead;
-  };
+  return (tenant, timeouts) =>
+    timeouts === undefined
+      ? { text: alone, values: [named(tenant)], constant: true }
+      : {
+          text: within,
+          values: [named(tenant), msText(timeouts.statementMs), msText(timeouts.idleMs)],
+          constant: true,
+        };
 }
 
 type EnterAs = (tenant: TenantId, timeouts: Parameters<Enter>[0]) => Ahead;

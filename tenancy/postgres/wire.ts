@@ -102,58 +102,19 @@ export function toParameter(value: unknown): Parameter {
   throw new TypeError('a value became neither text nor bytes');
 }
 
-/**
- * Parse, Bind, Execute of a statement whose rows nobody wants; `name` of a prepared one leaves the Parse out. One buffer,
- * written from front to back: this is done for every statement of a product.
- */
-export function runBytes(
-  statement: { readonly text: string } | { readonly name: string },
-  values: readonly (string | null)[] = [],
-): Buffer {
-  const text = 'text' in statement ? statement.text : undefined;
-  const name = 'name' in statement ? statement.name : '';
-  const lengths = values.map((value) => (value === null ? -1 : Buffer.byteLength(value)));
-  // Of each message without its type: the length itself, then what is written below.
-  const parse = text === undefined ? 0 : 4 + 1 + Buffer.byteLength(text) + 1 + 2;
-  const bind = lengths.reduce(
-    (sum, length) => sum + 4 + Math.max(length, 0),
-    4 + 1 + Buffer.byteLength(name) + 1 + 2 + 2 + 2,
-  );
-  const execute = 4 + 1 + 4;
-  const bytes = Buffer.allocUnsafe((parse === 0 ? 0 : 1 + parse) + 1 + bind + 1 + execute);
+/** A statement that is sent: as its text, or by the name under which it is prepared. */
+export interface Step {
+  readonly text?: string;
+  readonly name?: string;
+  readonly values: readonly Parameter[];
+}
+
+/** Parse where there is a text, Bind, Execute of each. */
+export function stepBytes(steps: readonly Step[]): Buffer {
+  const bytes = Buffer.allocUnsafe(steps.reduce((size, step) => size + roomOf(step), 0));
   let at = 0;
-  const letter = (type: string): void => void (at = bytes.writeUInt8(type.charCodeAt(0), at));
-  const int16 = (value: number): void => void (at = bytes.writeInt16BE(value, at));
-  const int32 = (value: number): void => void (at = bytes.writeInt32BE(value, at));
-  const string = (value: string): void => void (at += bytes.write(value, at));
-  const cstring = (value: string): void => {
-    string(value);
-    at = bytes.writeUInt8(0, at);
-  };
-  if (text !== undefined) {
-    letter('P');
-    int32(parse);
-    cstring('');
-    cstring(text);
-    int16(0);
-  }
-  // The portal without a name; all parameters and results as text.
-  letter('B');
-  int32(bind);
-  cstring('');
-  cstring(name);
-  int16(0);
-  int16(values.length);
-  for (const [index, value] of values.entries()) {
-    int32(lengths[index] ?? -1);
-    if (value !== null) string(value);
-  }
-  int16(0);
-  letter('E');
-  int32(execute);
-  cstring('');
-  int32(0);
-  return bytes;
+  for (const step of steps) at = writeStep(bytes, at, step, RUN);
+  return bytes.subarray(0, at);
 }
 
 /**
@@ -161,43 +122,72 @@ export function runBytes(
  * write costs less than the five that it takes message by message.
  * @param described its columns are known, and Describe is left out
  */
-export function preparedGroup(
-  ahead: readonly Buffer[],
-  name: string,
-  values: readonly Parameter[],
-  described: boolean,
-): Buffer {
-  const end = described ? RUN_AND_SYNC : DESCRIBE_RUN_AND_SYNC;
-  const lengths = values.map((value) =>
-    value === null ? -1 : typeof value === 'string' ? Buffer.byteLength(value) : value.length,
-  );
-  const bind = lengths.reduce(
-    (sum, length) => sum + 2 + 4 + Math.max(length, 0),
-    4 + 1 + Buffer.byteLength(name) + 1 + 2 + 2 + 2,
-  );
-  const before = ahead.reduce((sum, bytes) => sum + bytes.length, 0);
-  const bytes = Buffer.allocUnsafe(before + 1 + bind + end.length);
+export function preparedGroup(ahead: readonly Step[], prepared: Step, described: boolean): Buffer {
+  let size = roomOf(prepared);
+  for (const step of ahead) size += roomOf(step);
+  const bytes = Buffer.allocUnsafe(size);
   let at = 0;
-  for (const step of ahead) at += step.copy(bytes, at);
-  at = bytes.writeUInt8(BIND, at);
-  at = bytes.writeInt32BE(bind, at);
-  at = bytes.writeUInt8(0, at);
-  at += bytes.write(name, at);
-  at = bytes.writeUInt8(0, at);
-  at = bytes.writeUInt16BE(values.length, at);
-  // Text or, of a Buffer, binary.
-  for (const value of values) at = bytes.writeInt16BE(Buffer.isBuffer(value) ? 1 : 0, at);
-  at = bytes.writeUInt16BE(values.length, at);
-  for (const [index, value] of values.entries()) {
-    at = bytes.writeInt32BE(lengths[index] ?? -1, at);
-    if (value !== null) at += typeof value === 'string' ? bytes.write(value, at) : value.copy(bytes, at);
-  }
-  at = bytes.writeInt16BE(0, at);
-  end.copy(bytes, at);
-  return bytes;
+  for (const step of ahead) at = writeStep(bytes, at, step, RUN);
+  at = writeStep(bytes, at, prepared, described ? RUN_AND_SYNC : DESCRIBE_RUN_AND_SYNC);
+  return bytes.subarray(0, at);
 }
 
-const BIND = 'B'.charCodeAt(0);
-/** Execute of the portal without a name, all rows; Sync. */
-const RUN_AND_SYNC = Buffer.from('E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04', 'latin1');
+const [PARSE, BIND] = ['P'.charCodeAt(0), 'B'.charCodeAt(0)];
+/** Execute of the portal without a name, all rows. */
+const RUN = Buffer.from('E\0\0\0\x09\0\0\0\0\0', 'latin1');
+const RUN_AND_SYNC = Buffer.concat([RUN, Buffer.from('S\0\0\0\x04', 'latin1')]);
 const DESCRIBE_RUN_AND_SYNC = Buffer.concat([Buffer.from('D\0\0\0\x06P\0', 'latin1'), RUN_AND_SYNC]);
+
+/** Done for every statement of a product, twice, which is why it has no helper for each number. */
+function writeStep(bytes: Buffer, from: number, { text, name = '', values }: Step, end: Buffer): number {
+  let at = from;
+  if (text !== undefined) {
+    const begin = at + 1;
+    bytes[at] = PARSE;
+    at = writeCString(bytes, begin + 4, name);
+    at = writeCString(bytes, at, text);
+    // The server finds out the parameters' types.
+    at = bytes.writeInt16BE(0, at);
+    bytes.writeInt32BE(at - begin, begin);
+  }
+  const begin = at + 1;
+  bytes[at] = BIND;
+  // Into the portal without a name.
+  bytes[begin + 4] = 0;
+  at = writeCString(bytes, begin + 5, name);
+  at = bytes.writeUInt16BE(values.length, at);
+  // Text or, of a Buffer, binary.
+  for (const value of values) at = bytes.writeInt16BE(typeof value === 'object' && value ? 1 : 0, at);
+  at = bytes.writeUInt16BE(values.length, at);
+  for (const value of values) {
+    const length =
+      value === null
+        ? -1
+        : typeof value === 'string'
+          ? bytes.write(value, at + 4)
+          : value.copy(bytes, at + 4);
+    bytes.writeInt32BE(length, at);
+    at += 4 + Math.max(length, 0);
+  }
+  // All results as text.
+  at = bytes.writeInt16BE(0, at);
+  bytes.writeInt32BE(at - begin, begin);
+  return at + end.copy(bytes, at);
+}
+
+function writeCString(bytes: Buffer, at: number, text: string): number {
+  const end = at + bytes.write(text, at);
+  bytes[end] = 0;
+  return end + 1;
+}
+
+/** At most so many bytes: all that is fixed, and the texts. */
+function roomOf({ text, name = '', values }: Step): number {
+  let room = 64 + 2 * roomOfText(name) + (text === undefined ? 0 : roomOfText(text));
+  for (const value of values)
+    room += 6 + (value === null ? 0 : typeof value === 'string' ? roomOfText(value) : value.length);
+  return room;
+}
+
+/** Of a short one it costs more to know than a little room. */
+const roomOfText = (text: string): number => (text.length < 64 ? 3 * text.length : Buffer.byteLength(text));

@@ -175,13 +175,6 @@ const ENTER_MUTANTS: readonly Mutant[] = [
     named: 'somebody left behind',
   },
   {
-    name: 'PostgreSQL: how a tenant is entered is remembered for all',
-    file: 'tenancy/postgres/scoped.ts',
-    find: 'const key = statementMs === undefined ? name :',
-    replace: "const key = statementMs === undefined ? 'anybody' :",
-    tests: SCOPED,
-  },
-  {
     name: 'PostgreSQL: how a tenant is entered with a time-out of its own is remembered for all',
     file: 'tenancy/postgres/scoped.ts',
     find: '`${name}${statementMs}`',

@@ -1,8 +1,10 @@
 /** The scoped client against a real server: what comes back, what fails and how, and that failing stays with who failed. */
+import fc from 'fast-check';
 import pg from 'pg';
 import type { TenantId } from '../../../domain/ids.js';
 import { enterTenant, findCurrentTenant, type Tenant } from '../../../tenancy/context/tenant-context.js';
 import type { ScopedPostgres } from '../../../tenancy/postgres/scoped.js';
+import { anyText } from '../../support/any-text.js';
 import { until } from '../../support/until.js';
 import { codeOf, isRunning, openCell, type TestCell } from './support.js';
 
@@ -55,6 +57,27 @@ describe('a statement', () => {
       expect(result).toMatchObject({ command: 'SELECT', rowCount: 1 });
     }
     expect(expected.rows[0]).toMatchObject({ number: 7, at, big: '1', list: ['x', 'y,z'] });
+  });
+
+  it('takes any text and any bytes, of whatever length, whole or prepared', async () => {
+    const scoped = cell.scoped(acme);
+    const text = 'SELECT $1::text AS first, $2::bytea AS bytes, $3::text AS last';
+    // PostgreSQL knows no NUL, and half a pair of surrogates is no text: it becomes U+FFFD, as everywhere in Node.
+    const half = fc.constantFrom('\ud800', '\udfff');
+    const some = fc.oneof(
+      anyText(),
+      fc.nat(90).map((length) => '你'.repeat(length)),
+      half,
+    );
+    const sent = (one: string | null) => one && Buffer.from(one).toString();
+    const value = fc.option(some.map((one) => one.replaceAll('\0', '')));
+    const bytes = fc.option(fc.uint8Array({ maxLength: 300 }).map((one) => Buffer.from(one)));
+    await fc.assert(
+      fc.asyncProperty(value, bytes, value, async (first, middle, last) => {
+        const { rows } = await scoped.query(text, [first, middle, last]);
+        expect(rows).toEqual([{ first: sent(first), bytes: middle, last: sent(last) }]);
+      }),
+    );
   });
 
   it('takes rowMode and types', async () => {
