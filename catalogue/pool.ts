@@ -13,9 +13,27 @@ export interface PoolOptions {
   readonly statementTimeout?: number;
 }
 
+/** How long the server may take to close a connection that has been ended. */
+const FAREWELL_MS = 1_000;
+
+/**
+ * Its end does not wait for ever for a server that hangs and does not say goodbye: each connection that was given up for that
+ * would stay open, and keep the process from ending.
+ */
+export class Client extends pg.Client {
+  override end(): Promise<void>;
+  override end(callback: (error: Error) => void): void;
+  override end(callback?: (error: Error) => void): Promise<void> | void {
+    const late = setTimeout(() => this.connection.stream.destroy(), FAREWELL_MS).unref();
+    this.once('end', () => clearTimeout(late));
+    return callback === undefined ? super.end() : super.end(callback);
+  }
+}
+
 /** A pool whose idle connections may be cut by a server restart without ending the process. */
 export function createPool({ url, name, max, statementTimeout = 15_000 }: PoolOptions): pg.Pool {
   const pool = new pg.Pool({
+    Client,
     connectionString: url,
     application_name: name,
     max,

@@ -2,8 +2,7 @@
  * Hears which tenants have changed, on a connection of its own (LISTEN holds one for itself; a pooler in transaction
  * mode cannot carry it). What was missed while it was away is unknown, so each connecting is told as well.
  */
-import pg from 'pg';
-import { wireOf } from '../postgres/wire.js';
+import { Client } from '../../catalogue/pool.js';
 
 const CHANNEL = 'tenantry_tenant';
 
@@ -28,14 +27,14 @@ export interface Listener {
 export function listen(options: ListenerOptions): Listener {
   let closed = false;
   let listening = false;
-  let current: pg.Client | undefined;
+  let current: Client | undefined;
   let pause = FIRST_PAUSE;
   let timer: NodeJS.Timeout | undefined;
   let attempt = Promise.resolve();
   const { promise: ready, resolve: isReady } = withResolvers();
 
   const connect = async (): Promise<void> => {
-    const client = new pg.Client({
+    const client = new Client({
       connectionString: options.url,
       application_name: 'tenantry-listener',
       connectionTimeoutMillis: 5_000,
@@ -95,14 +94,8 @@ export function listen(options: ListenerOptions): Listener {
   };
 }
 
-/** A connection that is broken cannot be ended well, and need not be: a server that hangs does not say goodbye. */
-async function end(client: pg.Client): Promise<void> {
-  const late = setTimeout(() => wireOf(client).stream.destroy(), FAREWELL_MS);
-  await client.end().catch(() => undefined);
-  clearTimeout(late);
-}
-
-const FAREWELL_MS = 1_000;
+/** A connection that is broken cannot be ended well, and need not be. */
+const end = (client: Client): Promise<void> => client.end().catch(() => undefined);
 
 const FIRST_PAUSE = 50;
 const LAST_PAUSE = 2_000;
