@@ -11,7 +11,6 @@ import {
   type ConnectionPool,
   type ConnectionType,
   connectionTypeOf,
-  type Monitor,
   onEachServer,
 } from './driver-inside.js';
 
@@ -95,7 +94,11 @@ export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connec
             then(...made);
             changes.emit('change');
           });
-        if (monitor) stayOnItsConnection(monitor);
+        // Anew is over another connection, beside the one that ends. To ask over that one at once does as well: it polls.
+        monitor.reset = () => {
+          if (monitor.monitorId) monitor.monitorId.lastExecutionEnded = Number.NEGATIVE_INFINITY;
+          monitor.requestCheck();
+        };
       });
     },
     count: () => open.size,
@@ -108,14 +111,6 @@ export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connec
     end() {
       for (const { connection } of open.values()) connection.destroy();
     },
-  };
-}
-
-/** Anew is over another connection, beside the one that ends. To ask over that one at once does as well: it polls. */
-function stayOnItsConnection(monitor: Monitor): void {
-  monitor.reset = () => {
-    if (monitor.monitorId) monitor.monitorId.lastExecutionEnded = Number.NEGATIVE_INFINITY;
-    monitor.requestCheck();
   };
 }
 

@@ -92,8 +92,7 @@ export interface Monitor {
 
 export interface Server {
   readonly pool: ConnectionPool;
-  /** None behind a load balancer. */
-  readonly monitor?: Monitor | null;
+  readonly monitor: Monitor;
 }
 
 /** Once for each server, also for one that is found later. Never when the driver's inside is another one. */
@@ -144,8 +143,8 @@ const isServer = (server: AnyServer): server is Server =>
   server.pool instanceof EventEmitter &&
   typeof server.pool.createConnection === 'function' &&
   typeof server.pool.processWaitQueue === 'function' &&
-  (!server.monitor ||
-    (typeof server.monitor.reset === 'function' && typeof server.monitor.requestCheck === 'function'));
+  typeof server.monitor?.reset === 'function' &&
+  typeof server.monitor.requestCheck === 'function';
 
 const topologyOf = (client: MongoClient): Topology | undefined =>
   (client as unknown as { readonly topology?: Topology }).topology;

@@ -134,13 +134,6 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
     tests: CONNECTIONS,
   },
   {
-    name: 'MongoDB: a server behind a load balancer is not known for one',
-    file: 'tenancy/mongo/driver-inside.ts',
-    find: '(!server.monitor ||',
-    replace: '(!!server.monitor &&',
-    tests: CONNECTIONS,
-  },
-  {
     name: 'MongoDB: a client is closed while it is opening connections',
     file: 'tenancy/mongo/lent-client.ts',
     find: '      // What is being opened would be cut where nobody sees it.\n      await noLongerThan(hangUpMs, connections.settled());',

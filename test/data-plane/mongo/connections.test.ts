@@ -7,7 +7,6 @@ import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
 import { encrypted } from './support/encrypted.js';
 import { type CountingProxy, countingProxy } from './support/counting-proxy.js';
-import { loadBalanced } from './support/load-balanced.js';
 import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
 
 let tenants: Tenants;
@@ -124,28 +123,6 @@ it('nor when a client is closed whose connections are still being encrypted', as
     await over.close();
     await front.close();
     await behind.close();
-  }
-});
-
-it('nor behind a load balancer, where nothing looks how the server is', async () => {
-  const balanced = await loadBalanced(proxy.url);
-  const over = createTenants(balanced.url, testStack().mongoUrl);
-  try {
-    const [first, second] = (await over.make(2)) as [TenantId, TenantId];
-    const pool = over.open({ maxClients: 1, poolSizePerClient: 1, waitMs: 30_000, hangUpMs: 30_000 });
-    const transcripts = pool.forTenant(contextOf(first)).collection('transcripts');
-    expect(await transcripts.countDocuments({})).toBe(0);
-    proxy.delayEnds(20);
-    for (let round = 0; round < 3; round++)
-      await abortOnTheWay((signal) => transcripts.findOne({}, { signal }));
-    expect(await pool.forTenant(contextOf(second)).collection('transcripts').countDocuments({})).toBe(0);
-    // One for each that is aborted, and one for the next tenant.
-    expect(proxy.made()).toBe(4);
-    expect(proxy.peak()).toBe(1);
-    expect(pool.stats().handedOn).toBe(1);
-  } finally {
-    await over.close();
-    await balanced.close();
   }
 });
 

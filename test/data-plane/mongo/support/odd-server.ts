@@ -2,7 +2,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { BSON, type Document } from 'mongodb';
-import { HEADER, OP_MSG, onEachMessage } from './wire.js';
 
 export interface OddServer {
   readonly url: string;
@@ -15,7 +14,15 @@ export async function openOddServer(answer: (command: Document) => Document): Pr
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.on('error', () => undefined).on('close', () => sockets.delete(socket));
-    onEachMessage(socket, (message) => socket.write(replyTo(message, answer)));
+    let received = Buffer.alloc(0);
+    socket.on('data', (bytes) => {
+      received = Buffer.concat([received, bytes]);
+      while (received.length >= 4 && received.length >= received.readInt32LE(0)) {
+        const message = received.subarray(0, received.readInt32LE(0));
+        received = received.subarray(message.length);
+        socket.write(replyTo(message, answer));
+      }
+    });
   });
   await once(server.listen(0, '127.0.0.1'), 'listening');
   return {
@@ -27,7 +34,7 @@ export async function openOddServer(answer: (command: Document) => Document): Pr
   };
 }
 
-const [OP_REPLY, OP_QUERY] = [1, 2004];
+const [HEADER, OP_REPLY, OP_QUERY, OP_MSG] = [16, 1, 2004, 2013];
 const HELLO = { ok: 1, ismaster: true, maxWireVersion: 21, minWireVersion: 0, maxBsonObjectSize: 16_777_216 };
 
 function replyTo(message: Buffer, answer: (command: Document) => Document): Buffer {
