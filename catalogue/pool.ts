@@ -24,8 +24,11 @@ export class Client extends pg.Client {
   override end(): Promise<void>;
   override end(callback: (error: Error) => void): void;
   override end(callback?: (error: Error) => void): Promise<void> | void {
-    const late = setTimeout(() => this.connection.stream.destroy(), FAREWELL_MS).unref();
-    this.once('end', () => clearTimeout(late));
+    const { stream } = this.connection;
+    if (!stream.destroyed) {
+      const late = setTimeout(() => stream.destroy(), FAREWELL_MS).unref();
+      stream.once('close', () => clearTimeout(late));
+    }
     return callback === undefined ? super.end() : super.end(callback);
   }
 }

@@ -7,6 +7,7 @@ import { MongoClient } from 'mongodb';
 import type { Pool } from 'pg';
 import type { Cell } from '../catalogue/cells.js';
 import { createPool } from '../catalogue/pool.js';
+import { TenantryError } from '../domain/errors.js';
 import { endLostStatements } from './mongo/lost-connection.js';
 
 export interface CellConnections {
@@ -33,7 +34,10 @@ export interface ConnectOptions {
   readonly poolSize: number;
 }
 
+/** @throws TenantryError STORE_REFUSED for a MongoDB behind a load balancer, and what `resolveSecret` throws */
 export function connectCell(cell: Cell, { resolveSecret, poolSize }: ConnectOptions): CellConnections {
+  const mongoUrl = resolveSecret(cell.mongo);
+  refuseLoadBalancer(mongoUrl);
   const pool = (role: string, reference: string, max: number): Pool =>
     createPool({ url: resolveSecret(reference), name: `tenantry-${role}`, max });
   const postgres = {
@@ -42,7 +46,6 @@ export function connectCell(cell: Cell, { resolveSecret, poolSize }: ConnectOpti
     runtime: pool('probe', cell.postgresRuntime, poolSize),
     purge: pool('purge', cell.postgresPurge, 2),
   };
-  const mongoUrl = resolveSecret(cell.mongo);
   const mongo = new MongoClient(mongoUrl, {
     appName: 'tenantry',
     maxPoolSize: poolSize,
@@ -93,4 +96,17 @@ export function mongoUrlWithoutCredentials(url: string): string {
   const bare = url.replace(/^(mongodb(?:\+srv)?:\/\/)[^@/]*@/, '$1');
   // Behind the host, as in appName=a@b: without a login the driver would take what is before it for one.
   return bare.replaceAll('@', '%40');
+}
+
+/**
+ * There the driver (7.9) gives a connection back while the answer to the killCursors of an aborted cursor is still due, and
+ * takes it for the answer to the next statement: from then on each gets the one before.
+ * @throws TenantryError STORE_REFUSED
+ */
+export function refuseLoadBalancer(url: string): void {
+  if (new MongoClient(url).options.loadBalanced)
+    throw new TenantryError('STORE_REFUSED', {
+      store: 'MongoDB',
+      reason: 'its URL says loadBalanced, behind which the driver mixes up answers',
+    });
 }

@@ -3,10 +3,13 @@ import type { Pool } from 'pg';
 import { catalogueError } from '../../catalogue/pool.js';
 import { TenantryError } from '../../domain/errors.js';
 import type { CellName } from '../../domain/ids.js';
-import { mongoUrlWithoutCredentials } from '../cell-connections.js';
+import { mongoUrlWithoutCredentials, refuseLoadBalancer } from '../cell-connections.js';
 import type { CellServers } from './cell-servers.js';
 
-/** @throws TenantryError UNKNOWN_CELL, CATALOGUE_UNAVAILABLE, or what `resolveSecret` throws */
+/**
+ * @throws TenantryError UNKNOWN_CELL, CATALOGUE_UNAVAILABLE, STORE_REFUSED (a MongoDB behind a load balancer), or what
+ *   `resolveSecret` throws
+ */
 export async function readCell(
   pool: Pool,
   name: CellName,
@@ -23,12 +26,14 @@ export async function readCell(
     });
   const row = rows[0];
   if (row === undefined) throw new TenantryError('UNKNOWN_CELL', { cell: name });
+  const mongoUrl = resolveSecret(row.mongo);
+  refuseLoadBalancer(mongoUrl);
   return {
     name,
     postgresUrl: resolveSecret(row.postgres),
     // The product's environment should hold these two without credentials; where it holds the control plane's they go no
     // further than this line.
-    mongoUrl: mongoUrlWithoutCredentials(resolveSecret(row.mongo)),
+    mongoUrl: mongoUrlWithoutCredentials(mongoUrl),
     mongoEnforcement: row.mongoEnforcement,
     redisUrl: redisUrlWithoutCredentials(resolveSecret(row.redis)),
   };

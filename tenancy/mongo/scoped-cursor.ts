@@ -27,7 +27,8 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
   #state: 'new' | 'open' | 'ended' = 'new';
   #fetching: Promise<void> | undefined;
   #failure: unknown;
-  #timer: NodeJS.Timeout | undefined;
+  /** While nobody reads from it. */
+  #stopWaiting: (() => void) | undefined;
 
   constructor(runner: StatementRunner, plan: () => CursorPlan) {
     this.#runner = runner;
@@ -106,7 +107,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
   }
 
   async #fetch(): Promise<void> {
-    clearTimeout(this.#timer);
+    this.#stopWaiting?.();
     const { statement } = this.#start();
     try {
       if (this.#state === 'new')
@@ -121,7 +122,33 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
     if (this.#source === undefined) return;
     if (this.#source.cursor.id?.isZero() !== false) await this.#end();
     else if (this.#state === 'ended') await this.#end();
-    else this.#timer = setTimeout(() => this.#expire(), this.#start().idleMs).unref();
+    else this.#waitForReader();
+  }
+
+  /** One that is forgotten, or whose reader has gone, is closed. */
+  #waitForReader(): void {
+    const { statement, idleMs } = this.#start();
+    const { signal } = statement;
+    const over = (failure: unknown): void => {
+      this.#failure = failure;
+      this.#end().catch(() => undefined);
+    };
+    const abort = (): void => over(signal?.reason);
+    const timer = setTimeout(
+      () =>
+        over(
+          new TenantryError('STORE_REFUSED', {
+            store: 'MongoDB',
+            reason: 'the cursor was left open, and closed',
+          }),
+        ),
+      idleMs,
+    ).unref();
+    signal?.addEventListener('abort', abort);
+    this.#stopWaiting = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+    };
   }
 
   async #open(lease: Lease, session: ClientSession | undefined): Promise<void> {
@@ -152,7 +179,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
   }
 
   async #end(): Promise<void> {
-    clearTimeout(this.#timer);
+    this.#stopWaiting?.();
     this.#state = 'ended';
     const source = this.#source;
     this.#source = undefined;
@@ -164,14 +191,6 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
     } finally {
       source.lease.release();
     }
-  }
-
-  #expire(): void {
-    this.#failure = new TenantryError('STORE_REFUSED', {
-      store: 'MongoDB',
-      reason: 'the cursor was left open, and closed',
-    });
-    this.#end().catch(() => undefined);
   }
 }
 

@@ -6,7 +6,7 @@
 import pg from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import { SQLSTATE } from './context-sql.js';
-import { Group, type Out, Preparation, type Statement } from './group.js';
+import { Group, Preparation, type Statement } from './group.js';
 import { PreparedStatements } from './prepared.js';
 import { guardReading, type Step, type Wire, wireOf } from './wire.js';
 
@@ -52,12 +52,9 @@ export class Connection {
   /** Resolves when it has ended, whoever ended it. */
   readonly closed: Promise<void>;
   #corked = false;
-  /** Whole groups of this turn, ahead of what is written after them. */
+  /** Groups of this turn. */
   readonly #outbox: Buffer[] = [];
-  readonly #out: Out = {
-    push: (whole) => void this.#outbox.push(whole),
-    flush: () => this.#flush(),
-  };
+  readonly #send = (whole: Buffer): void => void this.#outbox.push(whole);
   #headSince = 0;
   /** Called when a statement under way has ended. */
   onRoom: (() => void) | undefined;
@@ -154,7 +151,7 @@ export class Connection {
       const steps = ahead.map((step) => this.#stepOf(step, whole));
       const cache = whole ? undefined : this.#prepared;
       const limit = this.#maxResultBytes;
-      const group = new Group(this.#out, steps, statement, cache, limit, (error, result) => {
+      const group = new Group(this.#send, steps, statement, cache, limit, (error, result) => {
         const end = (): void => {
           const at = this.#sent.indexOf(group);
           if (at >= 0) this.#sent.splice(at, 1);

@@ -5,15 +5,7 @@
 import type pg from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { Columns, Prepared, PreparedStatements } from './prepared.js';
-import {
-  type Field,
-  type Parameter,
-  preparedGroup,
-  type Step,
-  stepBytes,
-  type Wire,
-  WireQuery,
-} from './wire.js';
+import { type Field, groupBytes, type Parameter, type Step, type Wire, WireQuery } from './wire.js';
 
 /** A statement of the product's, as it is sent. */
 export interface Statement {
@@ -23,18 +15,10 @@ export interface Statement {
   readonly types?: pg.CustomTypesConfig | undefined;
 }
 
-/** Where groups go that are one buffer. What is written in another way comes after a flush. */
-export interface Out {
-  push(whole: Buffer): void;
-  flush(): void;
-}
-
 /** What goes ahead, the product's statement if there is one, and Sync. */
 export class Group extends WireQuery {
-  readonly #out: Out;
-  readonly #steps: readonly Step[];
-  readonly #statement: Statement | undefined;
-  readonly #values: readonly Parameter[];
+  readonly #send: (whole: Buffer) => void;
+  readonly #bytes: Buffer;
   readonly #cache: PreparedStatements | undefined;
   #bytesLeft: number;
   #ahead: number;
@@ -42,10 +26,11 @@ export class Group extends WireQuery {
   #fields: readonly Field[] | undefined;
   /** As they were known when it was sent, without a Describe; until the answer begins. */
   #known: Columns | undefined;
-  prepared: Prepared | undefined;
+  readonly prepared: Prepared | undefined;
 
+  /** @throws what comes of writing it; then nothing is sent, and nobody waits for an answer */
   constructor(
-    out: Out,
+    send: (whole: Buffer) => void,
     ahead: readonly Step[],
     statement: Statement | undefined,
     cache: PreparedStatements | undefined,
@@ -59,13 +44,25 @@ export class Group extends WireQuery {
       undefined,
       callback,
     );
-    this.#out = out;
-    this.#steps = ahead;
-    this.#statement = statement;
-    this.#values = statement?.values ?? [];
+    this.#send = send;
     this.#cache = cache;
     this.#bytesLeft = maxResultBytes;
     this.#ahead = ahead.length;
+    this.prepared = statement && cache?.use(statement.text);
+    const isReady = this.prepared?.state === 'ready';
+    if (isReady) this.#known = this.prepared?.columns;
+    const own = statement && {
+      text: isReady ? undefined : text,
+      name: this.prepared?.name,
+      values: statement.values ?? [],
+      known: this.#known !== undefined,
+    };
+    try {
+      this.#bytes = groupBytes({ dropped: cache?.takeDropped() ?? [], ahead, own });
+    } catch (error) {
+      cache?.failed(this.prepared, error as Error);
+      throw error;
+    }
   }
 
   /** What goes ahead is not done. */
@@ -77,28 +74,8 @@ export class Group extends WireQuery {
     return true;
   }
 
-  override prepare(wire: Wire): void {
-    const dropped = this.#cache?.takeDropped() ?? [];
-    if (dropped.length > 0) this.#out.flush();
-    // First: after an error in the group the server would not read it.
-    for (const name of dropped) wire.close({ type: 'S', name });
-    if (this.#statement !== undefined) this.prepared = this.#cache?.use(this.#statement.text);
-    if (this.prepared?.state === 'ready') {
-      this.#known = this.prepared.columns;
-      const { name } = this.prepared;
-      this.#out.push(preparedGroup(this.#steps, { name, values: this.#values }, this.#known !== undefined));
-      return;
-    }
-    this.#out.flush();
-    if (this.#steps.length > 0) wire.stream.write(stepBytes(this.#steps));
-    if (this.#statement !== undefined) {
-      const { text } = this.#statement;
-      wire.parse({ text, name: this.prepared?.name ?? '' });
-      wire.bind({ portal: '', statement: this.prepared?.name ?? '', values: this.#values });
-      wire.describe({ type: 'P', name: '' });
-      wire.execute({ portal: '' });
-    }
-    wire.sync();
+  override prepare(): void {
+    this.#send(this.#bytes);
   }
 
   /** ParseComplete has come. What goes ahead may have had its own, without a name. */

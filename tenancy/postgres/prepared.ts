@@ -67,7 +67,10 @@ export class PreparedStatements {
     const emptyRow = Object.create(null) as Record<string, null>;
     for (const { name } of fields) emptyRow[name] = null;
     // Frozen: whoever writes to a result's fields would write to everybody's.
-    prepared.columns = { fields: fields.map((field) => Object.freeze(field)), emptyRow: { ...emptyRow } };
+    prepared.columns = {
+      fields: fields.map((field) => Object.freeze(field)),
+      emptyRow: Object.freeze({ ...emptyRow }),
+    };
   }
 
   /** A statement failed: a name that was never prepared is forgotten, a plan that no longer fits is given up. */

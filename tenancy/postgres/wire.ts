@@ -20,10 +20,6 @@ export interface Wire {
     readonly writable: boolean;
   };
   parse(message: { text: string; name: string }): void;
-  bind(message: { portal: string; statement: string; values: readonly Parameter[] }): void;
-  describe(message: { type: 'P'; name: string }): void;
-  execute(message: { portal: string }): void;
-  close(message: { type: 'S'; name: string }): void;
   sync(): void;
   on(event: 'parseComplete' | 'errorMessage', listener: () => void): void;
   on(event: 'readyForQuery', listener: (message: { status: string }) => void): void;
@@ -98,44 +94,53 @@ export function toParameter(value: unknown): Parameter {
   const { prepareValue } = (pg as unknown as { utils: { prepareValue(value: unknown): unknown } }).utils;
   const parameter = prepareValue(value) ?? null;
   if (parameter === null || typeof parameter === 'string') return parameter;
-  if (isUint8Array(parameter)) return parameter as Buffer;
+  if (isUint8Array(parameter)) return ownView(parameter);
   throw new TypeError('a value became neither text nor bytes');
 }
 
+/** The same bytes, without what the caller may have put in the place of a method or of a length. */
+function ownView(bytes: Uint8Array): Buffer {
+  const read = <T>(getter: (() => T) | undefined): T => (getter as () => T).call(bytes);
+  const { buffer, byteOffset, byteLength } = OF_BYTES;
+  return Buffer.from(read(buffer.get) as ArrayBuffer, read(byteOffset.get), read(byteLength.get));
+}
+const OF_BYTES = Object.getOwnPropertyDescriptors(Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array);
+
 /** A statement that is sent: as its text, or by the name under which it is prepared. */
 export interface Step {
-  readonly text?: string;
-  readonly name?: string;
+  readonly text?: string | undefined;
+  readonly name?: string | undefined;
   readonly values: readonly Parameter[];
 }
 
-/** Parse where there is a text, Bind, Execute of each. */
-export function stepBytes(steps: readonly Step[]): Buffer {
-  const bytes = Buffer.allocUnsafe(steps.reduce((size, step) => size + roomOf(step), 0));
-  let at = 0;
-  for (const step of steps) at = writeStep(bytes, at, step, RUN);
-  return bytes.subarray(0, at);
+/** What is sent as a whole, down to the Sync. */
+export interface GroupParts {
+  /** Names of prepared statements that are to be forgotten. First: behind an error they would not be read. */
+  readonly dropped: readonly string[];
+  readonly ahead: readonly Step[];
+  /** The product's own, whose columns are asked for unless they are `known`. */
+  readonly own: (Step & { readonly known: boolean }) | undefined;
 }
 
-/**
- * The usual group in one buffer: what goes ahead, then Bind, Describe, Execute of a prepared statement, and Sync. One
- * write costs less than the five that it takes message by message.
- * @param described its columns are known, and Describe is left out
- */
-export function preparedGroup(ahead: readonly Step[], prepared: Step, described: boolean): Buffer {
-  let size = roomOf(prepared);
+/** In one buffer: it is sent whole or not at all, and one write costs less than many. */
+export function groupBytes({ dropped, ahead, own }: GroupParts): Buffer {
+  let size = SYNC.length + (own === undefined ? 0 : roomOf(own));
+  for (const name of dropped) size += 7 + roomOfText(name);
   for (const step of ahead) size += roomOf(step);
   const bytes = Buffer.allocUnsafe(size);
   let at = 0;
+  for (const name of dropped) at = writeClose(bytes, at, name);
   for (const step of ahead) at = writeStep(bytes, at, step, RUN);
-  at = writeStep(bytes, at, prepared, described ? RUN_AND_SYNC : DESCRIBE_RUN_AND_SYNC);
+  if (own === undefined) at += SYNC.copy(bytes, at);
+  else at = writeStep(bytes, at, own, own.known ? RUN_AND_SYNC : DESCRIBE_RUN_AND_SYNC);
   return bytes.subarray(0, at);
 }
 
-const [PARSE, BIND] = ['P'.charCodeAt(0), 'B'.charCodeAt(0)];
+const [PARSE, BIND, CLOSE, STATEMENT] = [0x50, 0x42, 0x43, 0x53] as const; // P, B, C, S
+const SYNC = Buffer.from('S\0\0\0\x04', 'latin1');
 /** Execute of the portal without a name, all rows. */
 const RUN = Buffer.from('E\0\0\0\x09\0\0\0\0\0', 'latin1');
-const RUN_AND_SYNC = Buffer.concat([RUN, Buffer.from('S\0\0\0\x04', 'latin1')]);
+const RUN_AND_SYNC = Buffer.concat([RUN, SYNC]);
 const DESCRIBE_RUN_AND_SYNC = Buffer.concat([Buffer.from('D\0\0\0\x06P\0', 'latin1'), RUN_AND_SYNC]);
 
 /** Done for every statement of a product, twice, which is why it has no helper for each number. */
@@ -173,6 +178,14 @@ function writeStep(bytes: Buffer, from: number, { text, name = '', values }: Ste
   at = bytes.writeInt16BE(0, at);
   bytes.writeInt32BE(at - begin, begin);
   return at + end.copy(bytes, at);
+}
+
+function writeClose(bytes: Buffer, from: number, name: string): number {
+  bytes[from] = CLOSE;
+  bytes[from + 5] = STATEMENT;
+  const at = writeCString(bytes, from + 6, name);
+  bytes.writeInt32BE(at - from - 1, from + 1);
+  return at;
 }
 
 function writeCString(bytes: Buffer, at: number, text: string): number {

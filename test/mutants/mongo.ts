@@ -134,6 +134,20 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
     tests: CONNECTIONS,
   },
   {
+    name: 'MongoDB: a server behind a load balancer is taken',
+    file: 'tenancy/cell-connections.ts',
+    find: 'if (new MongoClient(url).options.loadBalanced)',
+    replace: 'if (new MongoClient(url).options.directConnection)',
+    tests: ['test/tenancy/mongo-url.test.ts'],
+  },
+  {
+    name: 'MongoDB: a cursor whose reader has gone keeps its client',
+    file: 'tenancy/mongo/scoped-cursor.ts',
+    find: "signal?.addEventListener('abort', abort);",
+    replace: '',
+    tests: ['test/data-plane/mongo/client-pool.test.ts'],
+  },
+  {
     name: 'MongoDB: a client is closed while it is opening connections',
     file: 'tenancy/mongo/lent-client.ts',
     find: '      // What is being opened would be cut where nobody sees it.\n      await noLongerThan(hangUpMs, connections.settled());',

@@ -1,7 +1,12 @@
 /** Where a cell's MongoDB is, without who we are there: checked against what the driver itself reads. */
 import fc from 'fast-check';
 import { MongoClient } from 'mongodb';
-import { mongoUrlWithoutCredentials } from '../../tenancy/cell-connections.js';
+import type { Cell } from '../../catalogue/cells.js';
+import {
+  connectCell,
+  mongoUrlWithoutCredentials,
+  refuseLoadBalancer,
+} from '../../tenancy/cell-connections.js';
 import { anyText } from '../support/any-text.js';
 
 const host = fc.constantFrom('h', 'h:27017', '127.0.0.1:1', 'a:1,b:2,c:3', '[::1]:27017', 'db.example.com');
@@ -46,6 +51,15 @@ test('a URL without a login stays as it is', () => {
       expect(mongoUrlWithoutCredentials(url)).toBe(url);
     }),
   );
+});
+
+test('a server behind a load balancer is refused before anything is opened', () => {
+  for (const url of ['mongodb://h/?loadBalanced=true', 'mongodb://u:p@h:1/?appName=a&LoadBalanced=true']) {
+    const connect = () => connectCell({} as Cell, { resolveSecret: () => url, poolSize: 1 });
+    expect(connect).toThrow(expect.objectContaining({ code: 'STORE_REFUSED' }));
+  }
+  for (const url of ['mongodb://h', 'mongodb://h/?loadBalanced=false', 'mongodb+srv://h.example/'])
+    expect(() => refuseLoadBalancer(url)).not.toThrow();
 });
 
 test('taking the login out twice is as once', () => {

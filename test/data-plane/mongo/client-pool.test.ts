@@ -116,6 +116,18 @@ describe('a pool of clients', () => {
     await expect(forgotten[0]?.toArray()).rejects.toMatchObject({ code: 'STORE_REFUSED' });
   });
 
+  it('closes cursors whose reader is gone at once', async () => {
+    const pool = tenants.open({ maxClients: 1, waitMs: 5_000 });
+    const reader = new AbortController();
+    const cursor = collectionOf(pool, 0).find({}, { batchSize: 2, signal: reader.signal });
+    await cursor.next();
+    const next = expect(collectionOf(pool, 1).findOne({})).resolves.not.toBeNull();
+    reader.abort(new Error('gone'));
+    await next;
+    await expect(cursor.toArray()).rejects.toThrow('gone');
+    expect(pool.stats().leases).toBe(0);
+  });
+
   it('gives up transactions that were left open, so that they keep no client', async () => {
     const pool = tenants.open({ maxClients: 1, transactionIdleMs: 150, waitMs: 3_000 });
     let late: (() => Promise<unknown>) | undefined;

@@ -80,6 +80,34 @@ describe('a statement', () => {
     );
   });
 
+  it('asks nothing of a value once it has been read', async () => {
+    const bytes = Buffer.from('abc');
+    const touched = jest.fn(() => 60);
+    Object.defineProperties(
+      bytes,
+      Object.fromEntries(
+        ['copy', 'length', 'byteLength', 'buffer'].map((name) => [name, { get: () => touched }]),
+      ),
+    );
+    const disguised = Object.assign(() => undefined, { toString: () => bytes });
+    const scoped = cell.scoped(acme);
+    const text = 'SELECT $1::bytea AS bytes';
+    for (const value of [bytes, disguised, bytes, disguised])
+      expect((await scoped.query(text, [value])).rows).toEqual([{ bytes: Buffer.from('abc') }]);
+    expect(touched).not.toHaveBeenCalled();
+  });
+
+  it('gives its rows no more than it has, whatever was written to the result of another', async () => {
+    const pool = cell.pool();
+    const text = 'SELECT label FROM app.things';
+    for (const tenantId of [acme, initech, acme, initech]) {
+      const result = await pool.forTenant({ tenantId }).query(text);
+      expect(result.rows).toEqual([{ label: tenantId }]);
+      const row = Reflect.get(result, '_prebuiltEmptyResultObject') as object;
+      Reflect.set(row, 'secret', acme);
+    }
+  });
+
   it('takes rowMode and types', async () => {
     const scoped = cell.scoped(acme);
     const types = { getTypeParser: () => (value: string) => `<${value}>` } as unknown as pg.CustomTypesConfig;

@@ -93,6 +93,21 @@ it('a tenant whose gate is closed in the database sees nothing, whatever the pro
   expect((await get(acme, '/customers')).body).not.toEqual([]);
 });
 
+it('a MongoDB behind a load balancer is refused to the product', async () => {
+  const behind = open(world, {
+    stores: productStores({ manifest: world.manifest }),
+    resolveSecret: (reference) =>
+      reference.includes('MONGO')
+        ? 'mongodb://127.0.0.1:1/?loadBalanced=true'
+        : (world.env[reference.replace(/^env:/, '')] ?? ''),
+  });
+  await expect(behind.runWithTenant(acme, () => 'entered')).rejects.toMatchObject({
+    code: 'STORE_REFUSED',
+    message: expect.stringContaining('loadBalanced') as string,
+  });
+  await behind.close();
+});
+
 it('what was kept from one tenant is of no use to code that runs for another, in any store', async () => {
   const kept = await tenantry.runWithTenant(acme, ({ pg, mongo, redis }) => ({ pg, mongo, redis }));
   const uses: Record<string, () => Promise<unknown>> = {
