@@ -97,6 +97,23 @@ describe('a statement', () => {
     expect(touched).not.toHaveBeenCalled();
   });
 
+  it('fails alone, and leaves nothing behind, when there is no room to write it', async () => {
+    const pool = cell.pool({ connections: 1 });
+    const [mine, theirs] = [acme, initech].map((tenantId) => pool.forTenant({ tenantId }));
+    expect(await labels(mine as ScopedPostgres)).toEqual([acme]);
+    // Not prepared, about to be, and prepared; more often than a connection takes statements at once.
+    for (let round = 0; round < 70; round++) {
+      const noRoom = jest.spyOn(Buffer, 'allocUnsafe').mockImplementationOnce(() => {
+        throw new RangeError('Array buffer allocation failed');
+      });
+      const failed = expect(mine?.query('SELECT 1 AS one')).rejects.toThrow('allocation failed');
+      noRoom.mockRestore();
+      expect(await labels(theirs as ScopedPostgres)).toEqual([initech]);
+      await failed;
+      if (round > 60) expect((await mine?.query('SELECT 1 AS one'))?.rows).toEqual([{ one: 1 }]);
+    }
+  });
+
   it('gives its rows no more than it has, whatever was written to the result of another', async () => {
     const pool = cell.pool();
     const text = 'SELECT label FROM app.things';
