@@ -175,13 +175,6 @@ const ENTER_MUTANTS: readonly Mutant[] = [
     named: 'somebody left behind',
   },
   {
-    name: 'PostgreSQL: how a tenant is entered with a time-out of its own is remembered for all',
-    file: 'tenancy/postgres/scoped.ts',
-    find: '`${name}${statementMs}`',
-    replace: '`${statementMs}`',
-    tests: SCOPED,
-  },
-  {
     name: 'PostgreSQL: a statement goes out without its tenant',
     file: 'tenancy/postgres/scoped.ts',
     find: 'connection.run(ahead, statement, whole)',
@@ -191,10 +184,9 @@ const ENTER_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'PostgreSQL: the tenant is entered in a transaction of its own, before the statement’s',
-    file: 'tenancy/postgres/group.ts',
-    find: 'for (const bytes of this.#bytes) wire.stream.write(bytes);',
-    replace: `for (const bytes of this.#bytes) wire.stream.write(bytes);
-    wire.sync();`,
+    file: 'tenancy/postgres/wire.ts',
+    find: 'writeStep(bytes, at, step, RUN)',
+    replace: 'writeStep(bytes, at, step, RUN_AND_SYNC)',
     tests: [...SCOPED, ...LEAKS],
   },
   {
