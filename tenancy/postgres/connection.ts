@@ -51,10 +51,11 @@ export class Connection {
   readonly #constants = new Map<string, string>();
   /** Resolves when it has ended, whoever ended it. */
   readonly closed: Promise<void>;
-  #corked = false;
-  /** Groups of this turn. */
+  /** Groups of one turn of the event loop leave in one write. */
   readonly #outbox: Buffer[] = [];
-  readonly #send = (whole: Buffer): void => void this.#outbox.push(whole);
+  readonly #send = (whole: Buffer): void => {
+    if (this.#outbox.push(whole) === 1) setImmediate(() => this.#flush());
+  };
   #headSince = 0;
   /** Called when a statement under way has ended. */
   onRoom: (() => void) | undefined;
@@ -172,7 +173,6 @@ export class Connection {
       if (!this.#usable) return reject(asLost(new Error('it is closed')));
       if (this.#sent.length === 0) this.#headSince = performance.now();
       this.#sent.push(group);
-      this.#cork();
       this.#client.query(group as unknown as pg.Submittable);
     });
   }
@@ -193,18 +193,6 @@ export class Connection {
     await this.#client.end().catch(() => undefined);
     await this.closed;
     clearInterval(farewell);
-  }
-
-  /** Groups of one turn of the event loop leave in one write. */
-  #cork(): void {
-    if (this.#corked) return;
-    this.#corked = true;
-    this.#wire.stream.cork();
-    setImmediate(() => {
-      this.#corked = false;
-      this.#flush();
-      this.#wire.stream.uncork();
-    });
   }
 
   /** One buffer costs the system less than a list of them. */

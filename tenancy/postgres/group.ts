@@ -49,10 +49,9 @@ export class Group extends WireQuery {
     this.#bytesLeft = maxResultBytes;
     this.#ahead = ahead.length;
     this.prepared = statement && cache?.use(statement.text);
-    const isReady = this.prepared?.state === 'ready';
-    if (isReady) this.#known = this.prepared?.columns;
+    this.#known = this.prepared?.columns;
     const own = statement && {
-      text: isReady ? undefined : text,
+      text: this.prepared?.state === 'ready' ? undefined : text,
       name: this.prepared?.name,
       values: statement.values ?? [],
       known: this.#known !== undefined,

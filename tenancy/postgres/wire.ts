@@ -10,8 +10,6 @@ export type Parameter = string | Buffer | null;
 /** A connection as `submit` of a query gets it. */
 export interface Wire {
   readonly stream: {
-    cork(): void;
-    uncork(): void;
     write(bytes: Buffer): boolean;
     destroy(error?: Error): void;
     listeners(event: 'data'): ((bytes: Buffer) => void)[];
@@ -114,7 +112,7 @@ export interface Step {
 }
 
 /** What is sent as a whole, down to the Sync. */
-export interface GroupParts {
+interface GroupParts {
   /** Names of prepared statements that are to be forgotten. First: behind an error they would not be read. */
   readonly dropped: readonly string[];
   readonly ahead: readonly Step[];

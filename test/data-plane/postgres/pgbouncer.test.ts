@@ -312,7 +312,10 @@ async function behind(
   }
 }
 
-/** Rows of others that steady readers were given, and reads of theirs that failed, while the connections of another process were cut, again and again. */
+/**
+ * Rows of others that steady readers were given, and reads of theirs that failed, while the connections of another process
+ * were cut, again and again.
+ */
 async function othersWhileCut(
   { bouncer, tenants, scoped }: Pick<Behind, 'bouncer' | 'tenants' | 'scoped'>,
   options: Partial<ScopedPostgresOptions> = {},

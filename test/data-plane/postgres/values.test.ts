@@ -9,8 +9,6 @@ let acme: TenantId;
 let initech: TenantId;
 beforeAll(async () => {
   cell = await openCell();
-});
-beforeEach(async () => {
   [acme, initech] = await Promise.all([cell.tenant(), cell.tenant()]);
 });
 afterEach(() => cell.settle());
@@ -42,9 +40,7 @@ it('asks nothing of a value once it has been read', async () => {
   const touched = jest.fn(() => 60);
   Object.defineProperties(
     bytes,
-    Object.fromEntries(
-      ['copy', 'length', 'byteLength', 'buffer'].map((name) => [name, { get: () => touched }]),
-    ),
+    Object.fromEntries(['copy', 'length', 'byteLength', 'buffer'].map((name) => [name, { get: touched }])),
   );
   const disguised = Object.assign(() => undefined, { toString: () => bytes });
   const scoped = cell.scoped(acme);

@@ -94,13 +94,8 @@ it('a tenant whose gate is closed in the database sees nothing, whatever the pro
 });
 
 it('a MongoDB behind a load balancer is refused to the product', async () => {
-  const behind = open(world, {
-    stores: productStores({ manifest: world.manifest }),
-    resolveSecret: (reference) =>
-      reference.includes('MONGO')
-        ? 'mongodb://127.0.0.1:1/?loadBalanced=true'
-        : (world.env[reference.replace(/^env:/, '')] ?? ''),
-  });
+  const env = { ...world.env, TENANTRY_CELL_MONGO_URL: 'mongodb://127.0.0.1:1/?loadBalanced=true' };
+  const behind = open({ ...world, env }, { stores: productStores({ manifest: world.manifest }) });
   await expect(behind.runWithTenant(acme, () => 'entered')).rejects.toMatchObject({
     code: 'STORE_REFUSED',
     message: expect.stringContaining('loadBalanced') as string,
