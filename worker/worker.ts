@@ -2,6 +2,7 @@
 import { NativeConnection, Worker, type WorkerOptions } from '@temporalio/worker';
 import type { Activities } from '../domain/contracts.js';
 import { findBundle } from './bundle.js';
+import { cancelledAttempts } from './cancelled-attempts.js';
 
 export interface TenantryWorkerOptions {
   readonly connection: NativeConnection;
@@ -33,7 +34,11 @@ export function createWorker(options: TenantryWorkerOptions): Promise<Worker> {
     shutdownGraceTime: shutdownGrace,
     shutdownForceTime: shutdownGrace + 5_000,
     enableNonLocalActivities: options.localActivitiesOnly !== true,
-    ...(interceptors ? { interceptors } : {}),
+    interceptors: {
+      ...interceptors,
+      // The outermost: it hears of a failure what Temporal would.
+      activity: [cancelledAttempts, ...(interceptors?.activity ?? [])],
+    },
     ...(options.stickyTimeout ? { stickyQueueScheduleToStartTimeout: options.stickyTimeout } : {}),
   });
 }

@@ -1,4 +1,6 @@
 /** Undos that a slow store keeps at work, more of them than the catalogue has connections for statements. */
+import { once } from 'node:events';
+import { Context } from '@temporalio/activity';
 import { openCatalogue, UNDOS_AT_ONCE } from '../../catalogue/index.js';
 import type { Fence } from '../../domain/contracts.js';
 import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
@@ -74,16 +76,20 @@ describe('a retry of what is still being undone', () => {
   describe('as a run', () => {
     let asked = 0;
     let again = signal();
+    let secondAttempt = async (): Promise<void> => undefined;
     beforeAll(() =>
       world.startWorker(
-        steppingIn((point) => {
-          if (/^before admit(Provision|Batch)$/.test(point) && ++asked === 2) again.give();
+        steppingIn(async (point) => {
+          if (!/^before admit(Provision|Batch)$/.test(point) || ++asked !== 2) return;
+          again.give();
+          await secondAttempt();
         }),
       ),
     );
     beforeEach(() => {
       asked = 0;
       again = signal();
+      secondAttempt = async () => undefined;
     });
 
     test('goes on when that has ended', async () => {
@@ -112,8 +118,25 @@ describe('a retry of what is still being undone', () => {
       expect(await run.result()).toEqual({ status: 'withdrawn' });
       expect(await statusOf(fence)).toMatchObject({ status: 'failed', attempt: 2 });
       await undoing.end();
-      // A run hears of it with the next heartbeat of its workflow task; a machine that has much to do loses some.
-    }, 120_000);
+    });
+
+    test('is withdrawn when it is cancelled in the midst of an attempt', async () => {
+      const { asked: retried, fence } = await askAndAdmit(world);
+      const undoing = await undosAtWork(fence);
+      await close(world, fence);
+      secondAttempt = async () => {
+        await once(Context.current().cancellationSignal, 'abort');
+      };
+      // A run hears of it with the next heartbeat of its workflow task, at four fifths of this.
+      const workflowTaskTimeout = '2 seconds';
+      const starting = startProvision(world, { ...retried, attempt: 2, workflowTaskTimeout });
+      await again.given;
+      await world.temporal.workflow.getHandle(lifecycleWorkflowId(retried.tenantId)).cancel();
+      const { handle } = await starting;
+      expect(await handle.result()).toEqual({ status: 'withdrawn' });
+      expect(asked).toBe(2);
+      await undoing.end();
+    });
 
     test('of a batch goes on likewise', async () => {
       const fence = await admittedBatch();
