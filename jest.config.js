@@ -2,6 +2,7 @@
 module.exports = {
   testEnvironment: '<rootDir>/dist/test/support/jest/environment.js',
   runtime: '<rootDir>/dist/test/support/jest/runtime.js',
+  testSequencer: '<rootDir>/dist/test/support/jest/sequencer.js',
   testMatch: ['<rootDir>/test/**/*.test.ts'],
   transform: {
     '^.+\\.ts$': [
