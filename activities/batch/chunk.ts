@@ -2,7 +2,7 @@
  * The frame of a step over a chunk of tenants. What one tenant cannot have (a foreign thing has its name) fails that
  * tenant alone; a store that is away fails the attempt, and the next one finds what this one made.
  */
-import { Context } from '@temporalio/activity';
+import { CancelledFailure, Context } from '@temporalio/activity';
 import type { ChunkTenant, TenantFailure } from '../../catalogue/batches.js';
 import { catalogueError } from '../../catalogue/pool.js';
 import type { BatchFence, ChunkResult } from '../../domain/contracts.js';
@@ -21,7 +21,10 @@ export interface CellChunk {
   readonly connections: PreparedCell;
   readonly tenants: readonly ChunkTenant[];
   password(tenant: ChunkTenant, store: 'mongo' | 'redis'): string;
-  /** Tells Temporal that the chunk is alive; throws when the run was cancelled. */
+  /**
+   * Tells Temporal that the chunk is alive.
+   * @throws CancelledFailure when the attempt is to end: the run was cancelled, or the worker shuts down.
+   */
   heartbeat(): void;
 }
 
@@ -75,6 +78,10 @@ export async function chunkStep(
     await takeBack(deps, fence, definition, others);
     return { failed: failed.length };
   } catch (error) {
+    if (error instanceof CancelledFailure) {
+      await takeBack(deps, fence, definition, tenants);
+      throw error;
+    }
     const known = stores.length === 1 && stores[0] !== undefined ? storeError(stores[0], error) : error;
     if (attempt !== undefined)
       await batches.failStep(fence, step, attempt, toRecordedError(known)).catch((reason: unknown) => {
@@ -109,7 +116,7 @@ export const chunkLabel = ({ ordinals }: BatchFence): string =>
 
 /**
  * Work on each tenant of a chunk in one store, a few at once. An outage is thrown, for another attempt at the whole
- * chunk; anything else is that tenant's own failure.
+ * chunk, and so is that the attempt is to end; anything else is that tenant's own failure.
  */
 export async function eachTenant(
   store: StoreName,
@@ -118,9 +125,11 @@ export async function eachTenant(
   work: (tenant: ChunkTenant) => Promise<unknown>,
 ): Promise<ChunkOutcome> {
   const results = await eachLimited(chunk.tenants, atOnce, async (tenant) => {
-    await work(tenant);
     chunk.heartbeat();
+    await work(tenant);
   });
+  const cut = results.find(wasCut);
+  if (cut !== undefined) throw cut.reason;
   const failed: { tenantId: TenantId; error: unknown }[] = [];
   for (const [index, result] of results.entries()) {
     const tenantId = chunk.tenants[index]?.tenantId;
@@ -131,6 +140,9 @@ export async function eachTenant(
   }
   return { failed };
 }
+
+const wasCut = (result: PromiseSettledResult<unknown>): result is PromiseRejectedResult =>
+  result.status === 'rejected' && result.reason instanceof CancelledFailure;
 
 function byCell(tenants: readonly ChunkTenant[]): Map<CellName, ChunkTenant[]> {
   const groups = new Map<CellName, ChunkTenant[]>();

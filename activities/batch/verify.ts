@@ -93,13 +93,13 @@ async function probeSample(
   sample: readonly ChunkTenant[],
 ): Promise<ChunkOutcome & { evidence: unknown }> {
   const results = await eachLimited(sample, PROBES_AT_ONCE, async (tenant) => {
+    chunk.heartbeat();
     const passwords = { mongo: chunk.password(tenant, 'mongo'), redis: chunk.password(tenant, 'redis') };
     const evidence = await probeTenant(deps, {
       tenantId: tenant.tenantId,
       connections: chunk.connections,
       passwords,
     });
-    chunk.heartbeat();
     return { tenantId: tenant.tenantId, evidence };
   });
   const failures = results.flatMap((result) =>

@@ -74,6 +74,8 @@ export interface World {
     taskQueue?: string;
     /** Runs go as far as the catalogue takes them: nothing is made in a store. */
     catalogueOnly?: boolean;
+    /** Milliseconds that activities get at its end before they are told to end too. */
+    shutdownGrace?: number;
   }): Promise<RunningWorker>;
   /** Writes a request down as the API does. */
   ask(
@@ -189,7 +191,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
           ? createActivities(around(composition.dependencies))
           : (overrides.activities ?? activities),
         activitySlots: 16,
-        shutdownGrace: 5_000,
+        shutdownGrace: overrides.shutdownGrace ?? 5_000,
         workflowBundle: { codePath: stack.bundlePath },
         ...(overrides.interceptors ? { interceptors: overrides.interceptors } : {}),
         ...(overrides.catalogueOnly ? { localActivitiesOnly: true } : {}),

@@ -1,0 +1,70 @@
+/** Chunks of a batch whose attempt is told to end: by a worker that shuts down, or as the batch is cancelled. */
+import { once } from 'node:events';
+import { Context } from '@temporalio/activity';
+import { batchWorkflowId } from '../../domain/workflow-ids.js';
+import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
+import { createHolds, signal } from '../support/holds.js';
+import { steppingIn } from '../support/points.js';
+import { until } from '../support/until.js';
+import { createWorld, type World } from '../support/world.js';
+
+const TENANTS = 10;
+
+let world: World;
+beforeAll(async () => {
+  world = await createWorld();
+});
+afterAll(() => world.close());
+
+it.each(['after begin mongo 1-10', 'after createRole', 'after begin verify 1-10'])(
+  'by a worker that shuts down, %s, are taken up by another',
+  async (point) => {
+    const reached = signal();
+    let told = false;
+    const untilTold = async (at: string): Promise<void> => {
+      if (at !== point || told) return;
+      told = true;
+      reached.give();
+      await once(Context.current().cancellationSignal, 'abort');
+    };
+    const first = await world.startWorker({ ...steppingIn(untilTold), shutdownGrace: 200 });
+    const operationId = await askForBatch(world, newSlugs(TENANTS));
+    const { handle } = await startBatch(world, operationId);
+    await reached.given;
+    await first.stop();
+    const second = await world.startWorker();
+    expect(await handle.result()).toEqual({ status: 'succeeded' });
+    await second.stop();
+    await expectAll(operationId, { status: 'succeeded', error: null });
+  },
+);
+
+it('of a batch that is cancelled are undone as cancelled', async () => {
+  const holds = createHolds();
+  const worker = await world.startWorker(holds.stepIn);
+  const operationId = await askForBatch(world, newSlugs(TENANTS));
+  // The first heartbeat comes after it, and with its answer the cancellation.
+  const hold = holds.at(`after begin mongo 1-${TENANTS}`);
+  const { handle } = await startBatch(world, operationId);
+  await hold.reached;
+  await handle.cancel();
+  await until('the chunk is asked to end', async () => {
+    const { raw } = await world.temporal.workflow.getHandle(batchWorkflowId(operationId)).describe();
+    return raw.pendingActivities?.some(
+      ({ activityType, state }) => activityType?.name === 'batchMongo' && state === CANCEL_REQUESTED,
+    );
+  });
+  hold.release();
+  await expect(handle.result()).rejects.toThrow('cancelled');
+  await worker.stop();
+  await expectAll(operationId, { status: 'cancelled', error: { code: 'CANCELLED' } });
+});
+
+/** In Temporal's PendingActivityState. */
+const CANCEL_REQUESTED = 3;
+
+async function expectAll(operationId: Parameters<typeof startBatch>[1], expected: object): Promise<void> {
+  const items = await world.catalogue.operations.batchItems(operationId);
+  expect(items).toHaveLength(TENANTS);
+  for (const item of items) expect(item).toMatchObject(expected);
+}
