@@ -1,6 +1,7 @@
 /** The catalogue's side of an operation: admitted, withdrawn, activated, closed. Quick, so run as local activities. */
+import { asyncLocalStorage } from '@temporalio/activity';
 import { catalogueError } from '../catalogue/pool.js';
-import type { TenantActivities } from '../domain/contracts.js';
+import type { Lateness, TenantActivities } from '../domain/contracts.js';
 import type { ActivityDependencies } from './dependencies.js';
 import { toApplicationFailure } from './failure.js';
 
@@ -16,8 +17,10 @@ export function lifecycleActivities(deps: ActivityDependencies): LifecycleActivi
       throw toApplicationFailure(catalogueError(error), deps.log, name);
     });
   return {
-    admitProvision: ({ operationId, attempt }) =>
-      quick('admit', admission.admitProvision(operationId, attempt, deps.blueprint)),
+    async admitProvision({ operationId, attempt }) {
+      const answer = await quick('admit', admission.admitProvision(operationId, attempt, deps.blueprint));
+      return { ...answer, ...lateness() };
+    },
 
     withdrawAdmission: ({ operationId, attempt }) =>
       quick('withdraw', admission.withdraw(operationId, attempt)),
@@ -26,4 +29,13 @@ export function lifecycleActivities(deps: ActivityDependencies): LifecycleActivi
 
     closeOperation: ({ status, error, ...fence }) => quick('close', steps.close(fence, { status, error })),
   };
+}
+
+/** An admission takes milliseconds, and no caller gives one up that soon. */
+const LATE_MS = 1_000;
+
+/** Since the run asked for it the first time. */
+export function lateness(): Lateness {
+  const asked = asyncLocalStorage.getStore()?.info.scheduledTimestampMs;
+  return asked !== undefined && Date.now() - asked > LATE_MS ? { late: true } : {};
 }

@@ -87,7 +87,7 @@ async function admitBy(
         continue;
       }
       log.warn({ err: error, operationId: start.operationId }, 'the admission did not come back');
-      const withdrawn = await withdraw(deps, start, late.aborted, log);
+      const withdrawn = await withdraw(deps, start, late.aborted, log, () => update(deps, start, 'run'));
       if (withdrawn === 'admitted') return 'admitted';
       if (!late.aborted && !isOfTheEngine(error)) throw error;
       const code = late.aborted && withdrawn === 'cancelled' ? 'ADMISSION_TIMEOUT' : 'ENGINE_UNAVAILABLE';

@@ -3,6 +3,7 @@ import { WorkflowFailedError, type WorkflowHandle, WorkflowNotFoundError } from 
 import type { Logger } from 'pino';
 import type { OperationOutcome } from '../domain/contracts.js';
 import type { ApiDeps } from './deps.js';
+import { refusalIn } from './refusal.js';
 import type { Start } from './starts.js';
 
 /** Milliseconds for each of Temporal's answers. */
@@ -11,13 +12,16 @@ const WITHDRAWAL = 2_000;
 /**
  * Takes the request back, or finds that it was admitted after all: the catalogue decides between the two. The run is
  * cancelled besides, so that it does not lie there until a worker comes; where Temporal was not even reached it is
- * left to find out for itself.
+ * left to find out for itself. Where the catalogue cannot be asked, the run is: it is not admitted any more once it has heard
+ * of its cancellation.
+ * @param admission asks the run for its admission
  */
 export async function withdraw(
   deps: ApiDeps,
   start: Start,
   reached: boolean,
   log: Logger,
+  admission: () => Promise<void>,
 ): Promise<'admitted' | 'cancelled' | 'forgotten'> {
   const { operationId } = start;
   let forgotten = false;
@@ -30,8 +34,8 @@ export async function withdraw(
   }
   if (forgotten && !reached) return 'forgotten';
   try {
-    const over = await deps.temporal.withDeadline(Date.now() + WITHDRAWAL, () => cancelRun(deps, start));
-    return over && !forgotten && (await wasAdmitted(deps, over)) ? 'admitted' : 'cancelled';
+    const run = await deps.temporal.withDeadline(Date.now() + WITHDRAWAL, () => cancelRun(deps, start));
+    return run && !forgotten && (await wasAdmitted(deps, run, admission, log)) ? 'admitted' : 'cancelled';
   } catch (error) {
     log.warn({ err: error, operationId }, 'the run could not be cancelled');
     return 'forgotten';
@@ -40,7 +44,7 @@ export async function withdraw(
 
 /**
  * Cancels the run if this request began it: under the same id there may be another operation of the tenant.
- * @returns the run, where it was over already
+ * @returns the run, which may have been over already
  */
 async function cancelRun(
   { temporal }: ApiDeps,
@@ -50,24 +54,36 @@ async function cancelRun(
     const { memo, runId, status } = await temporal.workflow.getHandle(workflowId).describe();
     if (memo?.['operationId'] !== operationId || memo['attempt'] !== attempt) return undefined;
     const run = temporal.workflow.getHandle(workflowId, runId);
-    if (status.name !== 'RUNNING') return run;
-    await run.cancel();
+    if (status.name === 'RUNNING') await run.cancel();
+    return run;
   } catch (error) {
     if (!(error instanceof WorkflowNotFoundError)) throw error;
   }
   return undefined;
 }
 
-/** Of a run that is over, where the catalogue cannot be asked: what was not admitted completes, and says so. */
-async function wasAdmitted({ temporal }: ApiDeps, run: WorkflowHandle): Promise<boolean> {
+/** What the run says. One that does not say in time has the cancellation before it, and hears of that before it makes anything. */
+async function wasAdmitted(
+  { temporal }: ApiDeps,
+  run: WorkflowHandle,
+  admission: () => Promise<void>,
+  log: Logger,
+): Promise<boolean> {
+  const inTime = <T>(ask: () => Promise<T>): Promise<T> =>
+    temporal.withDeadline(Date.now() + WITHDRAWAL, ask);
   try {
-    const outcome = (await temporal.withDeadline(Date.now() + WITHDRAWAL, () =>
-      run.result(),
-    )) as OperationOutcome;
+    await inTime(admission);
+    return true;
+  } catch (error) {
+    if (refusalIn(error) !== undefined) return false;
+    log.debug({ err: error }, 'a cancelled run does not tell whether it was admitted');
+  }
+  try {
+    // What was not admitted completes, and says so.
+    const outcome = (await inTime(() => run.result())) as OperationOutcome;
     return outcome.status === 'succeeded';
   } catch (error) {
-    if (error instanceof WorkflowFailedError) return true;
-    throw error;
+    return error instanceof WorkflowFailedError;
   }
 }
 

@@ -57,7 +57,12 @@ export interface Refusal {
   readonly params: ErrorParams;
 }
 
-export type AdmissionResult = { readonly admitted: Admission } | { readonly refused: Refusal };
+export type AdmissionResult = ({ readonly admitted: Admission } & Lateness) | { readonly refused: Refusal };
+
+/** Of an admission that took so long that its caller may have given it up meanwhile. */
+export interface Lateness {
+  readonly late?: boolean;
+}
 
 export interface OperationOutcome {
   readonly status: Extract<OperationStatus, 'succeeded'> | 'refused' | 'withdrawn';
@@ -112,7 +117,7 @@ export interface ProvisionBatchInput {
   readonly chunkSize?: number;
 }
 
-export interface BatchAdmission {
+export interface BatchAdmission extends Lateness {
   readonly operationId: OperationId;
   /** Positions in the request of the tenants that were admitted and are on their way. */
   readonly ordinals: readonly number[];

@@ -19,7 +19,7 @@ export const catalogueEffects = (patience: Patience) =>
   proxyLocalActivities<Activities>({
     startToCloseTimeout: patience.attempt,
     retry: RETRY,
-    // An admission that is under way is waited for, so that taking it back finds all of it.
+    // Who cancels one decides whether it is waited for.
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
   });
 

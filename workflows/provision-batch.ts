@@ -24,7 +24,7 @@ import {
 } from '../domain/contracts.js';
 import { catalogueEffects, chunkEffects } from './effects.js';
 import { failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
-import { allOrNone, handlersFinished } from './settle.js';
+import { admittedUnlessCancelled, allOrNone, handlersFinished } from './settle.js';
 
 export const admitBatch = defineUpdate<BatchAdmission, [AdmitArgs]>(ADMIT);
 
@@ -87,7 +87,8 @@ const WITHDRAWN: Refusal = { code: 'ADMISSION_TIMEOUT', params: {} };
 
 async function admission({ operationId, attempt }: ProvisionBatchInput, patience: Patience): Promise<Answer> {
   try {
-    return await catalogueEffects(patience).admitBatch({ operationId, attempt });
+    const asked = catalogueEffects(patience).admitBatch({ operationId, attempt });
+    return await admittedUnlessCancelled(asked, (answer) => ('admitted' in answer ? answer.admitted : {}));
   } catch (error) {
     log.warn('the batch was not admitted; it is taken back', { code: refusalOf(error).code });
     await CancellationScope.nonCancellable(() =>

@@ -30,7 +30,7 @@ import {
 } from '../domain/contracts.js';
 import { catalogueEffects, storeEffects, undoEffects } from './effects.js';
 import { failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
-import { allOrNone, handlersFinished } from './settle.js';
+import { admittedUnlessCancelled, allOrNone, handlersFinished } from './settle.js';
 
 export const admit = defineUpdate<Admission, [AdmitArgs]>(ADMIT);
 export const finish = defineUpdate<void, [AdmitArgs]>(FINISH);
@@ -89,7 +89,8 @@ async function admission(
   patience: Patience,
 ): Promise<AdmissionResult> {
   try {
-    return await catalogueEffects(patience).admitProvision({ operationId, attempt });
+    const asked = catalogueEffects(patience).admitProvision({ operationId, attempt });
+    return await admittedUnlessCancelled(asked, (answer) => ('admitted' in answer ? answer : {}));
   } catch (error) {
     log.warn('the admission did not come about; it is taken back', { code: refusalOf(error).code });
     setCurrentDetails('Not admitted in time: taking the admission back.');

@@ -8,6 +8,7 @@ import { inStore } from '../../tenancy/store-error.js';
 import type { ActivityDependencies } from '../dependencies.js';
 import { eachLimited } from '../each-limited.js';
 import { toApplicationFailure } from '../failure.js';
+import { lateness } from '../lifecycle.js';
 import { removal } from '../removal.js';
 
 const UNDONE_AT_ONCE = 4;
@@ -24,8 +25,10 @@ export function batchLifecycleActivities(
       throw toApplicationFailure(catalogueError(error), deps.log, name);
     });
   return {
-    admitBatch: ({ operationId, attempt }) =>
-      quick('admit', batches.admit(operationId, attempt, deps.blueprint)),
+    async admitBatch({ operationId, attempt }) {
+      const answer = await quick('admit', batches.admit(operationId, attempt, deps.blueprint));
+      return 'admitted' in answer ? { admitted: { ...answer.admitted, ...lateness() } } : answer;
+    },
     withdrawBatch: ({ operationId, attempt }) => quick('withdraw', batches.withdraw(operationId, attempt)),
     batchActivate: async (fence) => ({ failed: await quick('activate', batches.activate(fence)) }),
     batchFail: ({ status, error, ...fence }) => quick('fail', batches.fail(fence, status, error)),

@@ -1,6 +1,7 @@
 /** Chunks of a batch whose attempt is told to end: by a worker that shuts down, or as the batch is cancelled. */
 import { once } from 'node:events';
 import { Context } from '@temporalio/activity';
+import { temporal } from '@temporalio/proto';
 import { batchWorkflowId } from '../../domain/workflow-ids.js';
 import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
 import { createHolds, signal } from '../support/holds.js';
@@ -60,8 +61,7 @@ it('of a batch that is cancelled are undone as cancelled', async () => {
   await expectAll(operationId, { status: 'cancelled', error: { code: 'CANCELLED' } });
 });
 
-/** In Temporal's PendingActivityState. */
-const CANCEL_REQUESTED = 3;
+const CANCEL_REQUESTED = temporal.api.enums.v1.PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED;
 
 async function expectAll(operationId: Parameters<typeof startBatch>[1], expected: object): Promise<void> {
   const items = await world.catalogue.operations.batchItems(operationId);
