@@ -1,5 +1,6 @@
 /** One run for each shape that a history can have. */
 import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { WorkflowHandle } from '@temporalio/client';
 import { MongoNetworkError } from 'mongodb';
 import { FINISH, ISOLATION_PROBE } from '../../domain/contracts.js';
@@ -18,6 +19,9 @@ import { createWorld, type World } from '../support/world.js';
 /** What the requests of recorded runs are made of: must be in no history. */
 export const SLUG = 'recorded-slug';
 export const NAME = 'Recorded Name';
+
+/** Milliseconds after which an admission is late (activities/lifecycle.ts), and some. */
+const LATE = 1_100;
 
 type Scenario = (stage: Stage) => Promise<WorkflowHandle>;
 
@@ -68,6 +72,24 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'cancelled-while-it-was-probed': (stage) => cancelledAt(stage, 'before finish verify'),
   'cancelled-too-late': (stage) => cancelledAt(stage, 'before activate'),
   'cancelled-while-it-was-admitted': (stage) => cancelledAt(stage, 'after admit'),
+
+  'cancelled-while-an-attempt-at-its-admission-hung': async ({ world, holds }) => {
+    const asked = await ask(world);
+    const id = lifecycleWorkflowId(asked.tenantId);
+    const hold = holds.at('after admit', id);
+    const starting = startProvision(world, { ...asked, workflowTaskTimeout: '1 second' });
+    await hold.reached;
+    const handle = world.temporal.workflow.getHandle(id);
+    await handle.cancel();
+    await until('the run has heard of it', async () => {
+      const { events = [] } = await handle.fetchHistory();
+      return (events ?? []).filter((event) => event.workflowTaskCompletedEventAttributes).length > 1;
+    });
+    hold.release();
+    return (await starting).handle;
+  },
+
+  'cancelled-while-it-was-admitted-late': (stage) => cancelledAt(stage, 'after admit', {}, () => pause(LATE)),
 
   withdrawn: async ({ world }) => {
     const asked = await ask(world);
@@ -200,6 +222,7 @@ async function cancelledAt(
   { world, holds }: Stage,
   point: string,
   how: { update?: typeof FINISH } = {},
+  meanwhile: () => Promise<void> = async () => undefined,
 ): Promise<WorkflowHandle> {
   const asked = { ...(await ask(world)), ...how };
   const id = lifecycleWorkflowId(asked.tenantId);
@@ -207,6 +230,7 @@ async function cancelledAt(
   const starting = startProvision(world, asked);
   await hold.reached;
   await world.temporal.workflow.getHandle(id).cancel();
+  await meanwhile();
   hold.release();
   return (await starting).handle;
 }
