@@ -130,6 +130,7 @@ export async function main(hooks: WorkerHooks = {}): Promise<void> {
   try {
     await worker.run();
   } finally {
+    endSoon(log);
     stopping.abort();
     await declaring;
     await health.close();
@@ -138,6 +139,19 @@ export async function main(hooks: WorkerHooks = {}): Promise<void> {
     await connection.close();
     log.info('stopped');
   }
+}
+
+/**
+ * For closing what is open. Where a server hangs, or Temporal's core still has an activity that it tries again and again, not
+ * all of it can be closed, and the process would stay.
+ */
+const FAREWELL_MS = 3_000;
+
+function endSoon(log: Logger): void {
+  setTimeout(() => {
+    log.warn('not everything could be closed; what is left ends with the process');
+    process.exit(process.exitCode ?? 1);
+  }, FAREWELL_MS).unref();
 }
 
 /** Declares the environment's cell and prepares all, again and again while a store is away. */
