@@ -23,7 +23,7 @@ import { TenantryError } from '../domain/errors.js';
 import { until, within } from './bounded.js';
 import type { ApiDeps } from './deps.js';
 import { refusalIn } from './refusal.js';
-import type { Start } from './starts.js';
+import { askingFor, type Start } from './starts.js';
 import { isAdmitted, withdraw } from './withdraw.js';
 
 const TENANT_ID = defineSearchAttributeKey('TenantId', 'KEYWORD');
@@ -87,7 +87,7 @@ async function admitBy(
         continue;
       }
       log.warn({ err: error, operationId: start.operationId }, 'the admission did not come back');
-      const withdrawn = await withdraw(deps, start, late.aborted, log, () => update(deps, start, 'run'));
+      const withdrawn = await withdraw(deps, start, late.aborted, log);
       if (withdrawn === 'admitted') return 'admitted';
       if (!late.aborted && !isOfTheEngine(error)) throw error;
       const code = late.aborted && withdrawn === 'cancelled' ? 'ADMISSION_TIMEOUT' : 'ENGINE_UNAVAILABLE';
@@ -101,10 +101,9 @@ type Ask = 'finish' | 'start' | 'run';
 
 async function update({ temporal, config }: ApiDeps, start: Start, how: Ask): Promise<void> {
   const { operationId, attempt } = start;
-  const id = attempt === 1 ? operationId : `${operationId}/${attempt}`;
-  const args: [AdmitArgs] = [{ operationId, attempt }];
+  const asking = askingFor(start);
   if (how === 'run') {
-    await temporal.workflow.getHandle(start.workflowId).executeUpdate(ADMIT, { updateId: id, args });
+    await temporal.workflow.getHandle(start.workflowId).executeUpdate(ADMIT, asking);
     return;
   }
   const startWorkflowOperation = new WithStartWorkflowOperation(start.workflowType, {
@@ -125,10 +124,10 @@ async function update({ temporal, config }: ApiDeps, start: Start, how: Ask): Pr
   });
   const name = how === 'finish' ? FINISH : ADMIT;
   // Two who ask at once may wait for different things.
-  const updateId = how === 'finish' ? `${id}/${FINISH}` : id;
+  const updateId = how === 'finish' ? `${asking.updateId}/${FINISH}` : asking.updateId;
   await temporal.workflow.executeUpdateWithStart<Workflow, unknown, [AdmitArgs]>(name, {
     updateId,
-    args,
+    args: asking.args,
     startWorkflowOperation,
   });
 }

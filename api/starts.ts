@@ -1,5 +1,6 @@
 /** How each kind of operation is started: its workflow, and the words that Temporal's page shows for it. */
 import {
+  type AdmitArgs,
   PROVISION_BATCH,
   PROVISION_TENANT,
   type ProvisionBatchInput,
@@ -26,6 +27,12 @@ export interface Start {
   readonly summary: string;
   readonly details: string;
 }
+
+/** With what a run is asked for its admission. Asked again, it is the same update. */
+export const askingFor = ({ operationId, attempt }: Start): { updateId: string; args: [AdmitArgs] } => ({
+  updateId: attempt === 1 ? operationId : `${operationId}/${attempt}`,
+  args: [{ operationId, attempt }],
+});
 
 /** @param foreseen where the tenant will be and on which plan, as far as it is known before it is admitted */
 export function provisionStart(

@@ -1,10 +1,10 @@
 /** Taking back what was not admitted in time. The catalogue is the judge of whether it was. */
 import { WorkflowFailedError, type WorkflowHandle, WorkflowNotFoundError } from '@temporalio/client';
 import type { Logger } from 'pino';
-import type { OperationOutcome } from '../domain/contracts.js';
+import { ADMIT, type OperationOutcome } from '../domain/contracts.js';
 import type { ApiDeps } from './deps.js';
 import { refusalIn } from './refusal.js';
-import type { Start } from './starts.js';
+import { askingFor, type Start } from './starts.js';
 
 /** Milliseconds for each of Temporal's answers. */
 const WITHDRAWAL = 2_000;
@@ -14,14 +14,12 @@ const WITHDRAWAL = 2_000;
  * cancelled besides, so that it does not lie there until a worker comes; where Temporal was not even reached it is
  * left to find out for itself. Where the catalogue cannot be asked, the run is: it is not admitted any more once it has heard
  * of its cancellation.
- * @param admission asks the run for its admission
  */
 export async function withdraw(
   deps: ApiDeps,
   start: Start,
   reached: boolean,
   log: Logger,
-  admission: () => Promise<void>,
 ): Promise<'admitted' | 'cancelled' | 'forgotten'> {
   const { operationId } = start;
   let forgotten = false;
@@ -35,7 +33,7 @@ export async function withdraw(
   if (forgotten && !reached) return 'forgotten';
   try {
     const run = await deps.temporal.withDeadline(Date.now() + WITHDRAWAL, () => cancelRun(deps, start));
-    return run && !forgotten && (await wasAdmitted(deps, run, admission, log)) ? 'admitted' : 'cancelled';
+    return run && !forgotten && (await wasAdmitted(deps, run, start, log)) ? 'admitted' : 'cancelled';
   } catch (error) {
     log.warn({ err: error, operationId }, 'the run could not be cancelled');
     return 'forgotten';
@@ -66,13 +64,13 @@ async function cancelRun(
 async function wasAdmitted(
   { temporal }: ApiDeps,
   run: WorkflowHandle,
-  admission: () => Promise<void>,
+  start: Start,
   log: Logger,
 ): Promise<boolean> {
   const inTime = <T>(ask: () => Promise<T>): Promise<T> =>
     temporal.withDeadline(Date.now() + WITHDRAWAL, ask);
   try {
-    await inTime(admission);
+    await inTime(() => run.executeUpdate(ADMIT, askingFor(start)));
     return true;
   } catch (error) {
     if (refusalIn(error) !== undefined) return false;

@@ -22,9 +22,10 @@ import {
   type ProvisionBatchInput,
   type Refusal,
 } from '../domain/contracts.js';
+import { admittedUnlessCancelled } from './admitted.js';
 import { catalogueEffects, chunkEffects } from './effects.js';
 import { failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
-import { admittedUnlessCancelled, allOrNone, handlersFinished } from './settle.js';
+import { allOrNone, handlersFinished } from './settle.js';
 
 export const admitBatch = defineUpdate<BatchAdmission, [AdmitArgs]>(ADMIT);
 

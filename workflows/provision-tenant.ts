@@ -28,9 +28,10 @@ import {
   type ProvisionTenantInput,
   type Refusal,
 } from '../domain/contracts.js';
+import { admittedUnlessCancelled } from './admitted.js';
 import { catalogueEffects, storeEffects, undoEffects } from './effects.js';
 import { failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
-import { admittedUnlessCancelled, allOrNone, handlersFinished } from './settle.js';
+import { allOrNone, handlersFinished } from './settle.js';
 
 export const admit = defineUpdate<Admission, [AdmitArgs]>(ADMIT);
 export const finish = defineUpdate<void, [AdmitArgs]>(FINISH);
