@@ -117,7 +117,7 @@ export interface ProvisionBatchInput {
   readonly chunkSize?: number;
 }
 
-export interface BatchAdmission extends Lateness {
+export interface BatchAdmission {
   readonly operationId: OperationId;
   /** Positions in the request of the tenants that were admitted and are on their way. */
   readonly ordinals: readonly number[];
@@ -146,7 +146,7 @@ export interface BatchActivities {
   admitBatch(asked: {
     operationId: OperationId;
     attempt: number;
-  }): Promise<{ readonly admitted: BatchAdmission } | { readonly refused: Refusal }>;
+  }): Promise<({ readonly admitted: BatchAdmission } & Lateness) | { readonly refused: Refusal }>;
   /** Takes back an admission whose caller was told that it did not happen; nothing was made yet. */
   withdrawBatch(asked: { operationId: OperationId; attempt: number }): Promise<void>;
   batchPostgres(fence: BatchFence): Promise<ChunkResult>;

@@ -7,11 +7,10 @@ import type { Lateness } from '../domain/contracts.js';
  * way, and lets none come later. So a cancellation always ends it, which Temporal's core (SDK 1.24) forgets to tell an attempt
  * that timed out.
  */
-export async function admittedUnlessCancelled<T>(
-  admission: Promise<T>,
-  latenessOf: (answer: T) => Lateness,
+export async function admittedUnlessCancelled<T extends object>(
+  admission: Promise<T & Lateness>,
 ): Promise<T> {
-  let answer: T;
+  let answer: T & Lateness;
   try {
     answer = await Promise.race([admission, CancellationScope.current().cancelRequested]);
   } catch (error) {
@@ -20,6 +19,6 @@ export async function admittedUnlessCancelled<T>(
     answer = await admission;
   }
   // What has come in since is heard with the next workflow task, before anything is made.
-  if (latenessOf(answer).late === true) await sleep(1);
+  if ('admitted' in answer && answer.late === true) await sleep(1);
   return answer;
 }

@@ -88,8 +88,7 @@ const WITHDRAWN: Refusal = { code: 'ADMISSION_TIMEOUT', params: {} };
 
 async function admission({ operationId, attempt }: ProvisionBatchInput, patience: Patience): Promise<Answer> {
   try {
-    const asked = catalogueEffects(patience).admitBatch({ operationId, attempt });
-    return await admittedUnlessCancelled(asked, (answer) => ('admitted' in answer ? answer.admitted : {}));
+    return await admittedUnlessCancelled(catalogueEffects(patience).admitBatch({ operationId, attempt }));
   } catch (error) {
     log.warn('the batch was not admitted; it is taken back', { code: refusalOf(error).code });
     await CancellationScope.nonCancellable(() =>

@@ -90,8 +90,7 @@ async function admission(
   patience: Patience,
 ): Promise<AdmissionResult> {
   try {
-    const asked = catalogueEffects(patience).admitProvision({ operationId, attempt });
-    return await admittedUnlessCancelled(asked, (answer) => ('admitted' in answer ? answer : {}));
+    return await admittedUnlessCancelled(catalogueEffects(patience).admitProvision({ operationId, attempt }));
   } catch (error) {
     log.warn('the admission did not come about; it is taken back', { code: refusalOf(error).code });
     setCurrentDetails('Not admitted in time: taking the admission back.');

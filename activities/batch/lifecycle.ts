@@ -27,7 +27,7 @@ export function batchLifecycleActivities(
   return {
     async admitBatch({ operationId, attempt }) {
       const answer = await quick('admit', batches.admit(operationId, attempt, deps.blueprint));
-      return 'admitted' in answer ? { admitted: { ...answer.admitted, ...lateness() } } : answer;
+      return { ...answer, ...lateness() };
     },
     withdrawBatch: ({ operationId, attempt }) => quick('withdraw', batches.withdraw(operationId, attempt)),
     batchActivate: async (fence) => ({ failed: await quick('activate', batches.activate(fence)) }),
