@@ -10,7 +10,7 @@ import { outsideTenants } from '../context/tenant-context.js';
 import { storeError } from '../store-error.js';
 import type { LentClient } from './lent-client.js';
 import { type Login, type LoginOptions, logIn } from './login.js';
-import { UnderWay } from './under-way.js';
+import { callIn, chooseVictim, type Lease, newSeat, type Seat } from './seat.js';
 
 export interface ClientPoolOptions extends LoginOptions {
   readonly maxClients: number;
@@ -20,18 +20,6 @@ export interface ClientPoolOptions extends LoginOptions {
   readonly idleMs: number;
   /** How often a client in use looks whether its password has been rotated. Milliseconds. */
   readonly recheckMs: number;
-}
-
-export interface Lease {
-  readonly login: Login;
-  /** For long: a cursor or a transaction. Its client is not chosen to make room. */
-  hold(): void;
-  /** What the driver is asked to do over this lease; STORE_UNAVAILABLE when it has not ended long after it should have. */
-  bound<T>(work: Promise<T>): Promise<T>;
-  /** Its password was refused: the client is given up, and the next one logs in with a fresh password. */
-  refuse(): void;
-  /** More than once is as good as once. */
-  release(): void;
 }
 
 export interface PoolStats {
@@ -56,26 +44,6 @@ export interface ClientPool {
   stats(): PoolStats;
   /** Ends when all leases have, or after `graceMs`. */
   close(graceMs?: number): Promise<void>;
-}
-
-/** A tenant's place in the pool, from when it is first wanted until its client is closed. */
-interface Seat {
-  readonly tenantId: TenantId;
-  state: 'waiting' | 'connecting' | 'ready' | 'retired';
-  login: Login | undefined;
-  leases: number;
-  holds: number;
-  /** Something may still be under way on its client, or its login was refused: no other tenant gets that client. */
-  spoilt: boolean;
-  readonly underWay: UnderWay;
-  readonly callers: Set<Caller>;
-  usedAt: number;
-  checkedAt: number;
-}
-
-interface Caller {
-  resolve(lease: Lease): void;
-  reject(error: unknown): void;
 }
 
 const GRACE_MS = 1_000;
@@ -223,40 +191,6 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     );
   };
 
-  const wait = (seat: Seat, signal: AbortSignal | undefined): Promise<Lease> =>
-    new Promise((resolve, reject) => {
-      const giveUp = (error: unknown): void => {
-        leave();
-        seat.callers.delete(caller);
-        if (seat.state === 'waiting' && seat.callers.size === 0) {
-          queue.delete(seat);
-          if (seats.get(seat.tenantId) === seat) seats.delete(seat.tenantId);
-        }
-        reject(error);
-      };
-      const onAbort = (): void => giveUp(signal?.reason);
-      // One that connects ends by itself, with the reason.
-      const timer = setTimeout(() => {
-        if (seat.state === 'waiting') giveUp(new TenantryError('CLIENTS_EXHAUSTED', { store: 'MongoDB' }));
-      }, waitMs);
-      const leave = (): void => {
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', onAbort);
-      };
-      const caller: Caller = {
-        resolve(lease) {
-          leave();
-          resolve(lease);
-        },
-        reject(error) {
-          leave();
-          reject(error);
-        },
-      };
-      signal?.addEventListener('abort', onAbort, { once: true });
-      seat.callers.add(caller);
-    });
-
   /** A newer password has come: its client is made beside the old one, which goes when the new one is there. */
   const renew = async (seat: Seat, login: Login): Promise<void> => {
     const { version } = await credentials.get(seat.tenantId, 'mongo');
@@ -318,7 +252,10 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
       if (closing) return Promise.reject(unavailable());
       const seat = seats.get(tenantId) ?? newSeat(tenantId);
       if (seat.state === 'ready' && seat.login !== undefined) return take(seat, seat.login);
-      const lease = wait(seat, signal);
+      const lease = callIn(seat, waitMs, signal, () => {
+        queue.delete(seat);
+        if (seats.get(tenantId) === seat) seats.delete(tenantId);
+      });
       if (!seats.has(tenantId)) {
         seats.set(tenantId, seat);
         queue.add(seat);
@@ -370,31 +307,3 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
 }
 
 const unavailable = (): TenantryError => new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' });
-
-const newSeat = (tenantId: TenantId): Seat => ({
-  tenantId,
-  state: 'waiting',
-  login: undefined,
-  leases: 0,
-  holds: 0,
-  spoilt: false,
-  underWay: new UnderWay(),
-  callers: new Set(),
-  usedAt: 0,
-  checkedAt: 0,
-});
-
-/**
- * The idle one that was used longest ago; where each is at work, the one that was, as long as nothing holds it for long:
- * under a crowd everybody's turn comes, and an open cursor is not waited for.
- */
-function chooseVictim(seats: Iterable<Seat>, isFit: (seat: Seat) => boolean = () => true): Seat | undefined {
-  let busy: Seat | undefined;
-  for (const seat of seats) {
-    if (seat.state !== 'ready' || !isFit(seat)) continue;
-    // One that has just connected has no leases yet, but callers.
-    if (seat.leases === 0 && seat.callers.size === 0) return seat;
-    if (seat.holds === 0 && seat.leases > 0) busy ??= seat;
-  }
-  return busy;
-}

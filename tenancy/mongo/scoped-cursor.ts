@@ -4,8 +4,8 @@
  */
 import type { AbstractCursor, ClientSession, Document } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
-import type { Lease } from './client-pool.js';
 import type { Login } from './login.js';
+import type { Lease } from './seat.js';
 import type { Statement, StatementRunner } from './statement-runner.js';
 
 export interface CursorPlan {

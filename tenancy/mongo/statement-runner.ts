@@ -6,9 +6,10 @@ import type { TenantId } from '../../domain/ids.js';
 import { isSystemError } from '../../domain/system-error.js';
 import { type AccessMode, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
 import { storeError } from '../store-error.js';
-import type { ClientPool, Lease } from './client-pool.js';
+import type { ClientPool } from './client-pool.js';
 import type { Login } from './login.js';
 import { createRetries, isLoginRefused } from './refused-login.js';
+import type { Lease } from './seat.js';
 import { unlessAborted } from './signal.js';
 
 export interface Statement {

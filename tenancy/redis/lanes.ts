@@ -7,6 +7,7 @@ import type { TenantId } from '../../domain/ids.js';
 import { redisUserName } from '../../domain/names.js';
 import type { TenantCredentials } from '../context/cell-servers.js';
 import { type Account, type Exchange, Lane, type Outcome } from './lane.js';
+import { type Owner, OwnLanes } from './own-lanes.js';
 import type { Reply } from './resp.js';
 
 export interface LanesOptions {
@@ -54,26 +55,17 @@ export interface Lanes {
   close(): void;
 }
 
-interface User {
+interface User extends Owner {
   readonly id: TenantId;
   readonly shared: Lane;
   account: Account | undefined;
   /** While the password is being asked for. */
   asking: Promise<void> | undefined;
-  own: Lane | undefined;
   /** Where its requests without an answer are. */
   lane: Lane | undefined;
   pending: number;
   /** They wait for the password, or for those on another lane: a tenant's requests keep their order. */
   held: Waiting[];
-  /** Its recent use: requests, halved every `HALF_LIFE`. */
-  heat: number;
-  heatAt: number;
-  /** No promotion before: its own connection could not be made. */
-  coolUntil: number;
-  /** Not busy enough to take one from another: looked at again when it has this heat, or then. */
-  promoteFrom: number;
-  lookAgainAt: number;
   /** Refused with the newest password: the catalogue need not be asked for another one before. */
   refusedUntil: number;
 }
@@ -94,9 +86,6 @@ interface Waiting extends Omit<Exchange, 'account'> {
   reject(error: unknown): void;
 }
 
-const HALF_LIFE = 7_000;
-const COOL_DOWN = 10_000;
-const LOOK_AGAIN_AFTER = 100;
 const ASK_AGAIN_AFTER = 100;
 const MAX_BYTES = 64 * 2 ** 20;
 const MAX_USERS = 50_000;
@@ -117,24 +106,19 @@ export function openLanes(options: LanesOptions): Lanes {
   const laneNamed = (name: string): Lane => new Lane({ url, name, connectTimeout, commandTimeout });
   const shared = Array.from({ length: Math.max(1, sharedConnections) }, () => laneNamed('tenantry-shared'));
   const users = new Map<TenantId, User>();
-  const owners = new Set<User>();
-  /** Connections of their own that are given up and not closed yet. */
-  const closing = new Set<Lane>();
+  const own = new OwnLanes({ atMost: ownConnections, promoteAt, open: () => laneNamed('tenantry-own') });
   /** Those with requests that wait here. */
   const holding = new Set<User>();
   let next = 0;
   let isClosed = false;
   let pending = 0;
   let pendingBytes = 0;
-  let promotions = 0;
-  let evictions = 0;
-  const gone = { connects: 0, logins: 0 };
 
   const clock = setInterval(
     () => {
       const now = performance.now();
       for (const lane of shared) lane.checkTime(now);
-      for (const { own } of owners) own?.checkTime(now);
+      own.checkTime(now);
       for (const user of holding) checkHeld(user, now - commandTimeout);
     },
     Math.max(10, commandTimeout / 20),
@@ -172,12 +156,12 @@ export function openLanes(options: LanesOptions): Lanes {
         pending += 1;
         pendingBytes += request.text.length;
         if (request.signal !== undefined) listen(waiting, request.signal);
-        promoteIfBusy(user);
+        own.noteRequest(user);
         place(waiting);
       });
     },
     stats: () => {
-      const all = [...shared, ...[...owners].flatMap(({ own }) => own ?? [])];
+      const all = [...shared, ...own.all];
       const sum = (count: (lane: Lane) => number): number =>
         all.reduce((total, lane) => total + count(lane), 0);
       return {
@@ -185,17 +169,17 @@ export function openLanes(options: LanesOptions): Lanes {
         own: all.length - shared.length,
         connected: sum((lane) => (lane.isConnected ? 1 : 0)),
         pending,
-        connects: gone.connects + sum((lane) => lane.connects),
-        logins: gone.logins + sum((lane) => lane.logins),
-        promotions,
-        evictions,
+        connects: own.gone.connects + sum((lane) => lane.connects),
+        logins: own.gone.logins + sum((lane) => lane.logins),
+        promotions: own.promotions,
+        evictions: own.evictions,
       };
     },
     close() {
       isClosed = true;
       clearInterval(clock);
       for (const lane of shared) lane.close();
-      for (const { own } of owners) own?.close();
+      own.close();
       for (const user of users.values()) {
         for (const waiting of user.held.splice(0)) fail(waiting, unavailable());
       }
@@ -276,8 +260,7 @@ export function openLanes(options: LanesOptions): Lanes {
       case 'unsent':
         // Its own connection cannot be made, say because the server is full: the shared ones are still there.
         if (waiting.lane !== user.shared && !isClosed) {
-          user.coolUntil = performance.now() + COOL_DOWN;
-          demote(user);
+          own.refuse(user);
           return again(waiting);
         }
         return fail(waiting, unavailable(outcome.error));
@@ -364,7 +347,7 @@ export function openLanes(options: LanesOptions): Lanes {
     for (const waiting of user.held.splice(0)) fail(waiting, error);
   }
 
-  // Connections of their own -----------------------------------------------------------------------------------------
+  // Tenants ----------------------------------------------------------------------------------------------------------
 
   function userOf(id: TenantId): User {
     const known = users.get(id);
@@ -396,52 +379,7 @@ export function openLanes(options: LanesOptions): Lanes {
       if (users.size <= MAX_USERS / 2) return;
     }
   }
-
-  function promoteIfBusy(user: User): void {
-    const now = performance.now();
-    user.heat = heatOf(user, now) + 1;
-    user.heatAt = now;
-    if (user.own !== undefined || user.heat < promoteAt || now < user.coolUntil || ownConnections < 1) return;
-    if (owners.size + closing.size >= ownConnections) {
-      if (closing.size > 0 || (user.heat < user.promoteFrom && now < user.lookAgainAt)) return;
-      const coolest = [...owners].reduce((a, b) => (heatOf(a, now) <= heatOf(b, now) ? a : b));
-      // Clearly busier, so that two of a kind do not take it from each other all the time.
-      user.promoteFrom = 2 * heatOf(coolest, now);
-      if (user.heat < user.promoteFrom) {
-        user.lookAgainAt = now + LOOK_AGAIN_AFTER;
-        return;
-      }
-      evictions += 1;
-      demote(coolest);
-      // Until then it would be one too many.
-      if (closing.size > 0) return;
-    }
-    user.own = laneNamed('tenantry-own');
-    owners.add(user);
-    promotions += 1;
-  }
-
-  /** Its requests end where they are; the connection closes behind the last of them, at once when there is none. */
-  function demote(user: User): void {
-    const lane = user.own;
-    if (lane === undefined) return;
-    user.own = undefined;
-    owners.delete(user);
-    gone.connects += lane.connects;
-    gone.logins += lane.logins;
-    closing.add(lane);
-    const closeWhenIdle = (): void => {
-      lane.checkTime(performance.now());
-      if (!lane.isIdle && !isClosed) return void setTimeout(closeWhenIdle, 20);
-      lane.close();
-      closing.delete(lane);
-    };
-    if (lane.isIdle) closeWhenIdle();
-    else setImmediate(closeWhenIdle);
-  }
 }
-
-const heatOf = ({ heat, heatAt }: User, now: number): number => heat * 2 ** ((heatAt - now) / HALF_LIFE);
 
 /** A refused login too: Redis is back without the user, which the reconciler is making again. */
 const unavailable = (cause?: Error): TenantryError =>
