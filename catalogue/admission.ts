@@ -241,6 +241,15 @@ async function admitNew(
   return { tenantId, operationId, generation: 1, cell: placed.cell, plan: body.plan };
 }
 
+/**
+ * SQL: behind the INSERT of what a retry intends. What an undo could not remove is still there, and of an earlier generation;
+ * what the manifest has gained since is new.
+ */
+export const INTENDED_ANEW = `ON CONFLICT (tenant_id, store, kind, name) DO UPDATE
+       SET spec_hash = excluded.spec_hash, updated_at = clock_timestamp(),
+           generation = CASE allocation.state WHEN 'released' THEN excluded.generation ELSE allocation.generation END,
+           state = CASE allocation.state WHEN 'released' THEN 'intended' ELSE allocation.state END`;
+
 /** A retry, or the same admission asked again after its answer was lost. */
 async function readmit(
   client: PoolClient,
@@ -278,11 +287,7 @@ async function readmit(
      INSERT INTO allocation (tenant_id, store, kind, name, state, spec_hash, generation)
      SELECT $2, store, kind, name, 'intended', spec_hash, $4
        FROM unnest($5::text[], $6::text[], $7::text[], $8::text[]) AS a(store, kind, name, spec_hash)
-     ON CONFLICT (tenant_id, store, kind, name) DO UPDATE
-       SET spec_hash = excluded.spec_hash, updated_at = clock_timestamp(),
-           -- What an undo could not remove is still there, and of an earlier generation.
-           generation = CASE allocation.state WHEN 'released' THEN excluded.generation ELSE allocation.generation END,
-           state = CASE allocation.state WHEN 'released' THEN 'intended' ELSE allocation.state END`,
+     ${INTENDED_ANEW}`,
     [operationId, tenantId, attempt, generation, ...allocationColumns(blueprint.allocations(tenantId))],
   );
   return { ...admission, generation: Number(generation) };

@@ -8,6 +8,7 @@ import type { CreateTenantBody } from '../domain/requests.js';
 import {
   allocationColumns,
   type Blueprint,
+  INTENDED_ANEW,
   Refused,
   rememberRefusal,
   removeTenants,
@@ -92,7 +93,7 @@ async function admit(
     if (begun.rowCount === 0) return admit(client, operationId, attempt, blueprint);
     await admitNew(client, operationId, found.body?.tenants ?? [], blueprint);
   } else if (found.status !== 'running' || found.attempt !== attempt)
-    await readmit(client, operationId, attempt);
+    await readmit(client, operationId, attempt, blueprint);
   return admitted(client, operationId);
 }
 
@@ -227,7 +228,12 @@ async function writeLedger(client: PoolClient, items: readonly Item[], blueprint
 }
 
 /** Takes up the failed and cancelled tenants of an ended batch. */
-async function readmit(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
+async function readmit(
+  client: PoolClient,
+  operationId: OperationId,
+  attempt: number,
+  blueprint: Blueprint,
+): Promise<void> {
   // Read under its lock: since it was looked at, attempts may have been admitted, withdrawn, and have come to their end.
   const { rows } = await client.query<{ status: OperationStatus; attempt: number }>(
     'SELECT status, attempt FROM operation WHERE id = $1 FOR UPDATE',
@@ -238,31 +244,47 @@ async function readmit(client: PoolClient, operationId: OperationId, attempt: nu
   if (before === undefined || !RETRYABLE_STATUSES.includes(before.status) || before.attempt !== attempt - 1)
     throw new Refused({ code: 'OPERATION_NOT_RETRYABLE', params: { status: before?.status ?? 'gone' } });
   await keepUndosOut(client, operationId);
-  await client.query(
+  const moved = await client.query<{ id: TenantId; generation: string }>(
     `WITH op AS (UPDATE operation SET status = 'running', attempt = $2::int, generation = $2::int, error = NULL, residue = '[]',
                         finished_at = NULL WHERE id = $1),
      items AS (UPDATE batch_item i SET status = 'running', error = NULL FROM tenant t
                 WHERE i.operation_id = $1 AND i.status IN ('failed', 'cancelled')
-                  AND t.id = i.tenant_id AND t.state = 'failed' RETURNING i.tenant_id),
-     moved AS (UPDATE tenant t SET state = 'provisioning', generation = generation + 1, updated_at = clock_timestamp()
-                 FROM items WHERE t.id = items.tenant_id RETURNING t.id, t.generation)
-     UPDATE allocation a SET updated_at = clock_timestamp(),
-            generation = CASE a.state WHEN 'released' THEN moved.generation ELSE a.generation END,
-            state = CASE a.state WHEN 'released' THEN 'intended' ELSE a.state END
-       FROM moved WHERE a.tenant_id = moved.id`,
+                  -- A run that was terminated may have left it as it was.
+                  AND t.id = i.tenant_id AND t.state IN ('failed', 'provisioning') RETURNING i.tenant_id)
+     UPDATE tenant t SET state = 'provisioning', generation = generation + 1, updated_at = clock_timestamp()
+       FROM items WHERE t.id = items.tenant_id RETURNING t.id, t.generation`,
     [operationId, attempt],
+  );
+  const allocations = moved.rows.flatMap(({ id, generation }) =>
+    blueprint.allocations(id).map((allocation) => ({ tenantId: id, generation, ...allocation })),
+  );
+  await client.query(
+    `INSERT INTO allocation (tenant_id, store, kind, name, state, spec_hash, generation)
+     SELECT tenant_id, store, kind, name, 'intended', spec_hash, generation
+       FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[])
+         AS a(tenant_id, generation, store, kind, name, spec_hash)
+     ${INTENDED_ANEW}`,
+    [
+      allocations.map(({ tenantId }) => tenantId),
+      allocations.map(({ generation }) => generation),
+      ...allocationColumns(allocations),
+    ],
   );
 }
 
 async function admitted(client: PoolClient, operationId: OperationId): Promise<BatchAdmission> {
-  const { rows } = await client.query<{ ordinal: number; status: string }>(
-    'SELECT ordinal, status FROM batch_item WHERE operation_id = $1 ORDER BY ordinal',
+  const { rows } = await client.query<{ ordinal: number; refused: boolean }>(
+    // Asked by a run in the place of one that was terminated, some may have failed, and be there to be undone.
+    `SELECT i.ordinal, i.status = 'refused' AS refused FROM batch_item i LEFT JOIN tenant t ON t.id = i.tenant_id
+      WHERE i.operation_id = $1
+        AND (i.status IN ('running', 'refused') OR i.status IN ('failed', 'cancelled') AND t.state = 'provisioning')
+      ORDER BY i.ordinal`,
     [operationId],
   );
   return {
     operationId,
-    ordinals: rows.filter((row) => row.status === 'running').map((row) => row.ordinal),
-    refused: rows.filter((row) => row.status === 'refused').length,
+    ordinals: rows.filter((row) => !row.refused).map((row) => row.ordinal),
+    refused: rows.filter((row) => row.refused).length,
   };
 }
 

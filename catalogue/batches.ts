@@ -295,7 +295,11 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
               WHERE i.operation_id = $1 AND i.status IN ('failed', 'cancelled') AND a.state <> 'released'),
            op AS (
              UPDATE operation SET status = $3, error = $4, residue = left_over.residue, finished_at = clock_timestamp()
-               FROM left_over WHERE id = $1 AND generation = $2 AND status = 'running' RETURNING id, error)
+               FROM left_over WHERE id = $1 AND generation = $2 AND status = 'running' RETURNING id, error),
+           -- Failed in a run that was terminated before it undid them: they can be tried again, as all that failed.
+           tenants AS (
+             UPDATE tenant t SET state = 'failed', updated_at = clock_timestamp() FROM op JOIN batch_item i ON i.operation_id = op.id
+              WHERE i.status IN ('failed', 'cancelled') AND t.id = i.tenant_id AND t.state = 'provisioning')
            -- Nobody waits any more for an attempt that still runs. Where all are active, what it does is proved.
            UPDATE operation_step s SET finished_at = clock_timestamp(), last_error = coalesce(op.error, s.last_error),
                   status = CASE WHEN op.error IS NULL THEN 'succeeded' ELSE 'failed' END
