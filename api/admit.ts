@@ -24,7 +24,7 @@ import { until, within } from './bounded.js';
 import type { ApiDeps } from './deps.js';
 import { refusalIn } from './refusal.js';
 import { askingFor, type Start } from './starts.js';
-import { isAdmitted, withdraw } from './withdraw.js';
+import { withdraw } from './withdraw.js';
 
 const TENANT_ID = defineSearchAttributeKey('TenantId', 'KEYWORD');
 const OPERATION_KIND = defineSearchAttributeKey('OperationKind', 'KEYWORD');
@@ -63,6 +63,8 @@ async function admitBy(
           until(deps.temporal, signal, time, () => update(deps, start, how)),
         )
       : until(deps.temporal, late, time, () => update(deps, start, how));
+  const isAdmitted = (): Promise<boolean> =>
+    deps.catalogue.operations.wasAdmitted(start.operationId, start.attempt);
   let how: Ask = enough !== undefined && start.finishes ? 'finish' : 'start';
   for (let tries = 1; ; tries++) {
     try {
@@ -72,7 +74,7 @@ async function admitBy(
       const refusal = refusalIn(error);
       if (refusal !== undefined) {
         // Asked twice at once, or under one Idempotency-Key, and the other's run is already over.
-        if (refusal.code === 'OPERATION_NOT_RETRYABLE' && (await isAdmitted(deps, start))) return 'admitted';
+        if (refusal.code === 'OPERATION_NOT_RETRYABLE' && (await isAdmitted())) return 'admitted';
         throw refusal;
       }
       if (how === 'finish' && !late.aborted) {
@@ -83,7 +85,7 @@ async function admitBy(
       }
       if (missedTheRun(error) && tries < TRIES && !late.aborted) {
         how = 'start';
-        if (await isAdmitted(deps, start)) return 'admitted';
+        if (await isAdmitted()) return 'admitted';
         continue;
       }
       log.warn({ err: error, operationId: start.operationId }, 'the admission did not come back');

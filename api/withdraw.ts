@@ -21,11 +21,10 @@ export async function withdraw(
   reached: boolean,
   log: Logger,
 ): Promise<'admitted' | 'cancelled' | 'forgotten'> {
-  const { operationId } = start;
+  const { operationId, attempt } = start;
   let forgotten = false;
   try {
-    await deps.catalogue.requests.forget(operationId);
-    if (await isAdmitted(deps, start)) return 'admitted';
+    if (await deps.catalogue.requests.forget(operationId, attempt)) return 'admitted';
     forgotten = true;
   } catch (error) {
     log.error({ err: error, operationId }, 'the request could not be taken back; its run will be cancelled');
@@ -83,9 +82,4 @@ async function wasAdmitted(
   } catch (error) {
     return error instanceof WorkflowFailedError;
   }
-}
-
-export async function isAdmitted({ catalogue }: ApiDeps, { operationId, attempt }: Start): Promise<boolean> {
-  const operation = await catalogue.operations.find(operationId);
-  return operation !== undefined && operation.attempt >= attempt;
 }

@@ -12,7 +12,7 @@ import type { CreateTenantBody } from '../domain/requests.js';
 import { holdCells, placeInCell } from './cells.js';
 import { holdOperation, holdRequest } from './lock.js';
 import { transaction } from './pool.js';
-import { forgetRequest } from './requests.js';
+import { forgetRequest, useUp } from './requests.js';
 import { restateResidue } from './residue.js';
 import { keepUndosOut } from './undo-lock.js';
 
@@ -42,6 +42,7 @@ interface Candidate {
   readonly idempotency_key: Buffer | null;
   readonly status: OperationStatus | null;
   readonly attempt: number | null;
+  readonly withdrawn_attempt: number | null;
   readonly state: TenantState | null;
   readonly generation: string | null;
   readonly cell: CellName | null;
@@ -137,7 +138,7 @@ export async function removeTenants(
 async function withdrawRetry(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
   await useUp(client, operationId, attempt);
   await client.query(
-    `WITH op AS (UPDATE operation SET status = 'cancelled', finished_at = clock_timestamp()
+    `WITH op AS (UPDATE operation SET status = 'cancelled', withdrawn_attempt = $2, finished_at = clock_timestamp()
                   WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING tenant_id, generation),
      -- What an earlier attempt left is of an earlier generation.
      ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp() FROM op
@@ -147,16 +148,6 @@ async function withdrawRetry(client: PoolClient, operationId: OperationId, attem
     [operationId, attempt],
   );
   await restateResidue(client, operationId);
-}
-
-/** The number of a retry that is withdrawn before it was admitted: it finds that it comes too late. */
-export async function useUp(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
-  // An admission that is under way has this row and is waited for: the next statement sees what it did.
-  await holdOperation(client, operationId);
-  await client.query(
-    `UPDATE operation SET attempt = $2 WHERE id = $1 AND attempt = $2 - 1 AND status IN ('failed', 'cancelled')`,
-    [operationId, attempt],
-  );
 }
 
 /** The admission that this attempt was given, while it holds. */
@@ -178,7 +169,7 @@ async function findCandidate(client: PoolClient, operationId: OperationId): Prom
   const { rows } = await client.query<Candidate>({
     name: 'admission-candidate',
     text: `SELECT coalesce(o.tenant_id, r.tenant_id) AS tenant_id, r.body, r.refusal, r.idempotency_key,
-                  o.status, o.attempt, t.state, t.generation, t.cell, t.plan
+                  o.status, o.attempt, o.withdrawn_attempt, t.state, t.generation, t.cell, t.plan
              FROM (SELECT $1::uuid AS id) asked
              LEFT JOIN request r ON r.operation_id = asked.id
              LEFT JOIN operation o ON o.id = asked.id
@@ -264,6 +255,7 @@ async function readmit(
   const admission = { tenantId, operationId, cell, plan };
   if (status === 'running' && candidate.attempt === attempt)
     return { ...admission, generation: Number(candidate.generation) };
+  if (candidate.withdrawn_attempt === attempt) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
   if (status === 'running' || status === 'succeeded' || candidate.attempt !== attempt - 1)
     throw new Refused({ code: 'OPERATION_NOT_RETRYABLE', params: { status } });
   if (!mayBecome(state, 'provisioning'))

@@ -12,12 +12,11 @@ import {
   Refused,
   rememberRefusal,
   removeTenants,
-  useUp,
 } from './admission.js';
 import { holdCells, placeMany } from './cells.js';
 import { holdRequest } from './lock.js';
 import { transaction } from './pool.js';
-import { forgetRequest } from './requests.js';
+import { forgetRequest, useUp } from './requests.js';
 import { restateResidue } from './residue.js';
 import { keepUndosOut } from './undo-lock.js';
 
@@ -162,7 +161,7 @@ async function place(
     const { places, refusal } = await placeMany(client, wanted, group.length);
     // A cell that is not there, not ready or does not isolate is the answer to the whole request.
     if (places.length === 0 && refusal !== undefined && refusal.code !== 'CELL_FULL')
-      throw new Refused(refusal);
+      throw new Refused({ ...refusal, params: { ...refusal.params, ordinal: group[0]?.ordinal ?? 0 } });
     const cells = places.flatMap(({ cell, count }) => Array.from({ length: count }, () => cell));
     for (const [position, item] of group.entries()) {
       const cell = cells[position];
@@ -235,12 +234,14 @@ async function readmit(
   blueprint: Blueprint,
 ): Promise<void> {
   // Read under its lock: since it was looked at, attempts may have been admitted, withdrawn, and have come to their end.
-  const { rows } = await client.query<{ status: OperationStatus; attempt: number }>(
-    'SELECT status, attempt FROM operation WHERE id = $1 FOR UPDATE',
-    [operationId],
-  );
+  const { rows } = await client.query<{
+    status: OperationStatus;
+    attempt: number;
+    withdrawn_attempt: number;
+  }>('SELECT status, attempt, withdrawn_attempt FROM operation WHERE id = $1 FOR UPDATE', [operationId]);
   const before = rows[0];
   if (before?.status === 'running' && before.attempt === attempt) return;
+  if (before?.withdrawn_attempt === attempt) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
   if (before === undefined || !RETRYABLE_STATUSES.includes(before.status) || before.attempt !== attempt - 1)
     throw new Refused({ code: 'OPERATION_NOT_RETRYABLE', params: { status: before?.status ?? 'gone' } });
   await keepUndosOut(client, operationId);
@@ -311,7 +312,7 @@ async function withdrawFirst(client: PoolClient, operationId: OperationId): Prom
 async function withdrawRetry(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
   await useUp(client, operationId, attempt);
   await client.query(
-    `WITH op AS (UPDATE operation SET status = 'cancelled', finished_at = clock_timestamp()
+    `WITH op AS (UPDATE operation SET status = 'cancelled', withdrawn_attempt = $2, finished_at = clock_timestamp()
                   WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id),
      items AS (UPDATE batch_item i SET status = 'cancelled' FROM op
                 WHERE i.operation_id = op.id AND i.status = 'running' RETURNING i.tenant_id),

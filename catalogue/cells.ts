@@ -156,7 +156,8 @@ async function whyNot(client: PoolClient, wanted: string | undefined): Promise<R
     `SELECT ${COLUMNS} FROM cell WHERE $1::text IS NULL OR name = $1 ORDER BY name`,
     [wanted ?? null],
   );
-  if (rows.length === 0 && wanted !== undefined) return { code: 'UNKNOWN_CELL', params: { cell: wanted } };
+  // Without its name, as it is a caller's word: a refusal is kept in the run's history.
+  if (rows.length === 0 && wanted !== undefined) return { code: 'UNKNOWN_CELL', params: {} };
   if (rows.length === 0 || rows.some((cell) => cell.preparedAt === null))
     return { code: 'CELL_NOT_READY', params: {} };
   const open = rows.find(

@@ -3,6 +3,7 @@ import type { Pool } from 'pg';
 import type { RecordedError } from '../domain/errors.js';
 import type { OperationId, TenantId } from '../domain/ids.js';
 import type { OperationKind, OperationStatus, Residue, StepStatus } from '../domain/operation.js';
+import { wasAdmitted } from './requests.js';
 
 export interface OperationRecord {
   readonly id: OperationId;
@@ -49,6 +50,9 @@ export function operationRepository(pool: Pool) {
       return (await pool.query<OperationRecord>(`SELECT ${COLUMNS} FROM operation WHERE id = $1`, [id]))
         .rows[0];
     },
+
+    /** Whether an attempt at it was admitted, whatever has become of it. One that was taken back was not. */
+    wasAdmitted: (id: OperationId, attempt: number): Promise<boolean> => wasAdmitted(pool, id, attempt),
 
     /** With its steps, in the order in which they began, as of one moment: one that is over has all of them. */
     async findWithSteps(id: OperationId): Promise<(OperationRecord & { steps: StepRecord[] }) | undefined> {

@@ -15,7 +15,7 @@ import {
 } from '../domain/ids.js';
 import type { OperationKind } from '../domain/operation.js';
 import { roomiest } from './cells.js';
-import { holdRequest } from './lock.js';
+import { holdOperation, holdRequest } from './lock.js';
 import { transaction } from './pool.js';
 import type { Refusal } from '../domain/contracts.js';
 
@@ -84,12 +84,20 @@ export function requestRepository(pool: Pool) {
       return earlier(pool, key, bodyHash);
     },
 
-    /** Forgets a request that never reached Temporal, so that nothing of it is left. */
-    async forget(operationId: OperationId): Promise<void> {
-      await transaction(pool, async (client) => {
+    /**
+     * Takes back what its caller will be told did not happen, unless it was admitted: a first request (attempt 1) or a retry.
+     * From then on it never is, whatever still has it.
+     * @returns whether it was admitted
+     */
+    forget(operationId: OperationId, attempt: number): Promise<boolean> {
+      return transaction(pool, async (client) => {
         // First the row, then a statement with a snapshot of its own: it sees the operation that the row's holder made.
-        await holdRequest(client, operationId);
-        await forgetRequest(client, operationId);
+        if (attempt > 1) await useUp(client, operationId, attempt);
+        else {
+          await holdRequest(client, operationId);
+          await forgetRequest(client, operationId);
+        }
+        return wasAdmitted(client, operationId, attempt);
       });
     },
   };
@@ -101,6 +109,29 @@ export async function forgetRequest(client: PoolClient, operationId: OperationId
     'DELETE FROM request WHERE operation_id = $1 AND NOT EXISTS (SELECT FROM operation WHERE id = $1)',
     [operationId],
   );
+}
+
+/** The number of a retry that is withdrawn before it was admitted: it finds that it comes too late. */
+export async function useUp(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
+  // An admission that is under way has this row and is waited for: the next statement sees what it did.
+  await holdOperation(client, operationId);
+  await client.query(
+    `UPDATE operation SET attempt = $2, withdrawn_attempt = $2
+      WHERE id = $1 AND attempt = $2 - 1 AND status IN ('failed', 'cancelled')`,
+    [operationId, attempt],
+  );
+}
+
+export async function wasAdmitted(
+  client: Pool | PoolClient,
+  operationId: OperationId,
+  attempt: number,
+): Promise<boolean> {
+  const { rowCount } = await client.query(
+    'SELECT FROM operation WHERE id = $1 AND attempt >= $2 AND withdrawn_attempt <> $2',
+    [operationId, attempt],
+  );
+  return rowCount === 1;
 }
 
 async function earlier(pool: Pool, key: Buffer | null, bodyHash: Buffer): Promise<IntakeResult> {

@@ -11,7 +11,7 @@ export const ERRORS = {
   VALIDATION_FAILED: { status: 400, retryable: false, message: 'The request is not valid: {detail}' },
   SLUG_RESERVED: { status: 400, retryable: false, message: 'The slug "{slug}" is reserved.' },
   UNKNOWN_PLAN: { status: 400, retryable: false, message: 'No plan "{plan}". Plans: {known}.' },
-  UNKNOWN_CELL: { status: 400, retryable: false, message: 'No cell "{cell}".' },
+  UNKNOWN_CELL: { status: 400, retryable: false, message: 'There is no such cell.' },
   UNAUTHENTICATED: { status: 401, retryable: false, message: 'A valid bearer token is needed.' },
   NOT_FOUND: { status: 404, retryable: false, message: 'There is nothing at this address.' },
   TENANT_NOT_FOUND: { status: 404, retryable: false, message: 'No such tenant.' },

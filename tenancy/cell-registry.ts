@@ -86,7 +86,7 @@ async function prepare(
 ): Promise<PreparedCell> {
   const { catalogue, log } = options;
   const cell = await catalogue.cells.find(name);
-  if (cell === undefined) throw new TenantryError('UNKNOWN_CELL', { cell: name });
+  if (cell === undefined) throw new TenantryError('UNKNOWN_CELL');
   const connections = connectCell(cell, options);
   try {
     const [, trial] = await settled([

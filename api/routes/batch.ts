@@ -67,7 +67,7 @@ export function batchRoutes(deps: ApiDeps): Route[] {
           start: ({ operationId }) => batchStart(operationId, 1),
         });
       } catch (error) {
-        throw inBatch(error, call.body);
+        throw inBatch(error);
       }
     },
   });
@@ -75,9 +75,9 @@ export function batchRoutes(deps: ApiDeps): Route[] {
   return [create];
 }
 
-/** A refusal of the whole for the sake of one: admission names the cell, and the caller wants to know whose. */
-function inBatch(error: unknown, { tenants }: z.output<typeof createBatchBody>): unknown {
+/** A refusal of the whole for the sake of one: admission says which, and the caller wants to know its field. */
+function inBatch(error: unknown): unknown {
   if (!(error instanceof TenantryError) || error.code !== 'UNKNOWN_CELL') return error;
-  const index = tenants.findIndex((tenant) => tenant.cell === error.params['cell']);
-  return new TenantryError(error.code, error.params, { cause: error, field: `tenants[${index}].cell` });
+  const field = `tenants[${error.params['ordinal']}].cell`;
+  return new TenantryError(error.code, error.params, { cause: error, field });
 }

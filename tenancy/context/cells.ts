@@ -25,7 +25,7 @@ export async function readCell(
       throw catalogueError(error);
     });
   const row = rows[0];
-  if (row === undefined) throw new TenantryError('UNKNOWN_CELL', { cell: name });
+  if (row === undefined) throw new TenantryError('UNKNOWN_CELL');
   const mongoUrl = resolveSecret(row.mongo);
   refuseLoadBalancer(mongoUrl);
   return {

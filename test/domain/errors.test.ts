@@ -52,14 +52,14 @@ test('a parameter is put in as it is, whatever it looks like', () => {
 
 test('an error of ours has its code, message, field and cause', () => {
   const cause = new Error('the driver');
-  const error = new TenantryError('UNKNOWN_CELL', { cell: 'eu' }, { cause, field: 'tenants[3].cell' });
+  const error = new TenantryError('SLUG_RESERVED', { slug: 'www' }, { cause, field: 'tenants[3].slug' });
   expect(error).toBeInstanceOf(Error);
   expect(error).toMatchObject({
     name: 'TenantryError',
-    code: 'UNKNOWN_CELL',
-    params: { cell: 'eu' },
-    field: 'tenants[3].cell',
-    message: 'No cell "eu".',
+    code: 'SLUG_RESERVED',
+    params: { slug: 'www' },
+    field: 'tenants[3].slug',
+    message: 'The slug "www" is reserved.',
     cause,
   });
   expect('cause' in new TenantryError('INTERNAL')).toBe(false);

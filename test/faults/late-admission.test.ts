@@ -119,7 +119,7 @@ describe('an admission that comes late', () => {
     const asked = await failedOnce();
     await world.activities.withdrawAdmission({ ...asked, attempt: 2 });
     expect(await world.activities.admitProvision({ ...asked, attempt: 2 })).toMatchObject({
-      refused: { code: 'OPERATION_NOT_RETRYABLE' },
+      refused: { code: 'ADMISSION_TIMEOUT' },
     });
     expect(await statusOf(asked)).toMatchObject({ status: 'failed' });
     const retried = await admit(world, asked, 3);
@@ -297,7 +297,7 @@ describe('an admission of a batch that comes late', () => {
     const operationId = await failedBatch();
     await world.activities.withdrawBatch({ operationId, attempt: 2 });
     expect(await world.activities.admitBatch({ operationId, attempt: 2 })).toMatchObject({
-      refused: { code: 'OPERATION_NOT_RETRYABLE' },
+      refused: { code: 'ADMISSION_TIMEOUT' },
     });
     expect(await statusOf({ operationId })).toMatchObject({ status: 'failed' });
     expect(await world.activities.admitBatch({ operationId, attempt: 3 })).toMatchObject({

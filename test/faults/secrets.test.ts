@@ -31,6 +31,7 @@ describe('what is kept and said of a run', () => {
     asked['cancelled'] = await cancelled();
     asked['locked out'] = await lockedOut();
     asked['refused'] = await refused(asked['succeeded']);
+    asked['of an unknown cell'] = await ofUnknownCell();
   });
   afterAll(() => world.close());
 
@@ -119,6 +120,16 @@ describe('what is kept and said of a run', () => {
     const one = await world.ask({ name, slug: taken.slug });
     const { admission, handle } = await startProvision(world, one);
     await expect(admission).rejects.toMatchObject({ cause: { type: 'SLUG_TAKEN' } });
+    await handle.result();
+    return one;
+  }
+
+  /** Whatever a caller writes may say who a customer is. */
+  async function ofUnknownCell(): Promise<Asked> {
+    const slug = `personal-${randomUUID().slice(0, 8)}`;
+    const one = await world.ask({ name, slug, cell: slug });
+    const { admission, handle } = await startProvision(world, one);
+    await expect(admission).rejects.toMatchObject({ cause: { type: 'UNKNOWN_CELL' } });
     await handle.result();
     return one;
   }

@@ -109,7 +109,7 @@ describe('provisioning a batch', () => {
       );
       return (rowCount ?? 0) > 0;
     });
-    await world.catalogue.requests.forget(operationId);
+    await world.catalogue.requests.forget(operationId, 1);
     await holder.query('COMMIT');
     await holder.end();
     expect(await admitting).toEqual({ refused: { code: 'ADMISSION_TIMEOUT', params: {} } });
