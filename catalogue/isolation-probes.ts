@@ -1,6 +1,6 @@
 /** Isolation probes in the catalogue: operations of no tenant's, with a step for each cell, and whom to try as. */
 import type { Pool } from 'pg';
-import type { RecordedError } from '../domain/errors.js';
+import { type RecordedError, TenantryError, toRecordedError } from '../domain/errors.js';
 import type { CellName, OperationId, TenantId } from '../domain/ids.js';
 import type { OperationStatus } from '../domain/operation.js';
 import type { SealedCredential } from './admission.js';
@@ -11,14 +11,22 @@ export interface ProbedParty {
   readonly credentials: readonly SealedCredential[];
 }
 
+/** None takes so long: a cell that is away is given up after minutes. */
+const LOST_AFTER = '1 day';
+
 export function isolationProbeRepository(pool: Pool) {
   return {
-    /** @returns the cells to look into. Run again, it finds its own work. */
+    /**
+     * Closes, too, those whose run was terminated: nobody else will.
+     * @returns the cells to look into. Run again, it finds its own work.
+     */
     async begin(id: OperationId): Promise<CellName[]> {
       await pool.query(
-        `INSERT INTO operation (id, kind, status, generation) VALUES ($1, 'isolation-probe', 'running', 1)
+        `WITH lost AS (UPDATE operation SET status = 'cancelled', error = $2, finished_at = clock_timestamp()
+                        WHERE kind = 'isolation-probe' AND status = 'running' AND started_at < now() - $3::interval)
+         INSERT INTO operation (id, kind, status, generation) VALUES ($1, 'isolation-probe', 'running', 1)
          ON CONFLICT (id) DO NOTHING`,
-        [id],
+        [id, JSON.stringify(toRecordedError(new TenantryError('CANCELLED'))), LOST_AFTER],
       );
       const { rows } = await pool.query<{ name: CellName }>(
         'SELECT name FROM cell WHERE prepared_at IS NOT NULL ORDER BY name',

@@ -1,8 +1,15 @@
 /** What a failure seen by a workflow means, in the words of the error table. */
-import { ActivityFailure, ApplicationFailure, isCancellation } from '@temporalio/workflow';
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  CancellationScope,
+  CancelledFailure,
+  isCancellation,
+  patched,
+} from '@temporalio/workflow';
 import type { AdmitArgs, Refusal } from '../domain/contracts.js';
 import type { OperationId } from '../domain/ids.js';
-import { describe, isErrorCode, type ErrorParams, type RecordedError } from '../domain/errors.js';
+import { describe, ERRORS, isErrorCode, type ErrorParams, type RecordedError } from '../domain/errors.js';
 
 /** A refusal or failure as the error that ends an update or a run; never tried again by Temporal. */
 export const failureOf = ({ code, params }: Refusal): ApplicationFailure =>
@@ -34,6 +41,16 @@ export function refusalOf(error: unknown): Refusal {
       return known ?? { code: 'INTERNAL', params: {} };
     if (known !== undefined && !(inner instanceof ActivityFailure)) return known;
   }
+}
+
+/**
+ * Why a run of which this is the end has ended. An attempt that fails when its cancellation has been asked for is not tried again
+ * by Temporal, so that what it met comes out in the place of the cancellation, unless it is for good.
+ */
+export function endedBy(error: unknown): unknown {
+  if (isCancellation(error) || !CancellationScope.current().consideredCancelled) return error;
+  if (!ERRORS[refusalOf(error).code].retryable || !patched('cancelled-as-an-attempt-failed')) return error;
+  return new CancelledFailure('cancelled', [], error instanceof Error ? error : undefined);
 }
 
 export function recordedError(error: unknown): RecordedError {

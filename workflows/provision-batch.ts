@@ -24,7 +24,7 @@ import {
 } from '../domain/contracts.js';
 import { admittedUnlessCancelled } from './admitted.js';
 import { catalogueEffects, chunkEffects } from './effects.js';
-import { failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
+import { endedBy, failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
 import { allOrNone, handlersFinished } from './settle.js';
 
 export const admitBatch = defineUpdate<BatchAdmission, [AdmitArgs]>(ADMIT);
@@ -116,7 +116,7 @@ async function provisionChunk(fence: BatchFence, sample: number, patience: Patie
     await count(effects.batchVerify({ ...fence, sample }));
     await count(CancellationScope.nonCancellable(() => catalogueEffects(patience).batchActivate(fence)));
   } catch (error) {
-    failure = error;
+    failure = endedBy(error);
     failed = true;
   }
   if (failed) await CancellationScope.nonCancellable(() => undoChunk(fence, failure, patience));

@@ -30,7 +30,7 @@ import {
 } from '../domain/contracts.js';
 import { admittedUnlessCancelled } from './admitted.js';
 import { catalogueEffects, storeEffects, undoEffects } from './effects.js';
-import { failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
+import { endedBy, failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
 import { allOrNone, handlersFinished } from './settle.js';
 
 export const admit = defineUpdate<Admission, [AdmitArgs]>(ADMIT);
@@ -117,7 +117,8 @@ async function provision(fence: Fence, patience: Patience): Promise<void> {
     // All is proved: a cancellation from here on comes too late, and half an activation cannot be undone.
     await CancellationScope.nonCancellable(() => catalogueEffects(patience).activateTenant(fence));
     setCurrentDetails('Active.');
-  } catch (error) {
+  } catch (failure) {
+    const error = endedBy(failure);
     const status = await CancellationScope.nonCancellable(() => undoAll(error, fence, patience));
     // The activation had come through, and only its answer was lost: the catalogue is the judge.
     if (status === 'succeeded') return;

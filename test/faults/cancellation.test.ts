@@ -1,9 +1,11 @@
 /** A workflow that somebody cancels from outside, by Temporal's page or command line, at each stage. */
 import { CancelledFailure } from '@temporalio/client';
+import { ApplicationFailure } from '@temporalio/common';
+import { ERRORS } from '../../domain/errors.js';
 import { redisMarkerKey } from '../../domain/names.js';
 import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
 import { expectActive, expectNeverWas, expectUndone } from '../support/expect.js';
-import { createHolds } from '../support/holds.js';
+import { createHolds, signal } from '../support/holds.js';
 import { startProvision } from '../support/provision.js';
 import type { Asked } from '../support/steps.js';
 import { until } from '../support/until.js';
@@ -112,6 +114,36 @@ describe('a provisioning that is cancelled', () => {
     await handle.cancel();
     await expectCancelled(handle);
     await expectUndone(world, asked, CANCELLED);
+  });
+
+  it.each([
+    ['an outage', 'STORE_UNAVAILABLE', CANCELLED],
+    ['what is for good', 'NAME_TAKEN', { status: 'failed', code: 'NAME_TAKEN' }],
+  ] as const)('as an attempt meets %s is undone, for the reason that counts', async (_of, type, expected) => {
+    const asked = await world.ask();
+    const taskQueue = `${world.taskQueue}-${type}`;
+    const [atWork, goOn] = [signal(), signal()];
+    await world.startWorker({
+      taskQueue,
+      activities: {
+        ...world.activities,
+        async provisionMongo() {
+          atWork.give();
+          await goOn.given;
+          throw ApplicationFailure.create({ type, nonRetryable: !ERRORS[type].retryable });
+        },
+      },
+    });
+    const { handle } = await startProvision(world, { ...asked, taskQueue });
+    await atWork.given;
+    await handle.cancel();
+    await until('the attempt is to end', async () => {
+      const { events } = await handle.fetchHistory();
+      return events?.some((event) => event.activityTaskCancelRequestedEventAttributes);
+    });
+    goOn.give();
+    await expect(handle.result()).rejects.toThrow();
+    await expectUndone(world, asked, expected);
   });
 
   it.each(['before begin undo-redis', 'after dropRole', 'before close', 'after close'])(

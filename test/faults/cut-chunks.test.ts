@@ -1,6 +1,7 @@
 /** Chunks of a batch whose attempt is told to end: by a worker that shuts down, or as the batch is cancelled. */
 import { once } from 'node:events';
 import { Context } from '@temporalio/activity';
+import { ApplicationFailure } from '@temporalio/common';
 import { temporal } from '@temporalio/proto';
 import { batchWorkflowId } from '../../domain/workflow-ids.js';
 import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
@@ -48,18 +49,46 @@ it('of a batch that is cancelled are undone as cancelled', async () => {
   const hold = holds.at(`after begin mongo 1-${TENANTS}`);
   const { handle } = await startBatch(world, operationId);
   await hold.reached;
-  await handle.cancel();
-  await until('the chunk is asked to end', async () => {
-    const { raw } = await world.temporal.workflow.getHandle(batchWorkflowId(operationId)).describe();
-    return raw.pendingActivities?.some(
-      ({ activityType, state }) => activityType?.name === 'batchMongo' && state === CANCEL_REQUESTED,
-    );
-  });
+  await cancel(operationId);
   hold.release();
   await expect(handle.result()).rejects.toThrow('cancelled');
   await worker.stop();
   await expectAll(operationId, { status: 'cancelled', error: { code: 'CANCELLED' } });
 });
+
+it('of a batch that is cancelled as a store goes away are undone as cancelled', async () => {
+  const [atWork, goOn] = [signal(), signal()];
+  const worker = await world.startWorker({
+    activities: {
+      ...world.activities,
+      async batchMongo() {
+        atWork.give();
+        await goOn.given;
+        throw ApplicationFailure.create({ type: 'STORE_UNAVAILABLE', details: [{ store: 'MongoDB' }] });
+      },
+    },
+  });
+  const operationId = await askForBatch(world, newSlugs(TENANTS));
+  const { handle } = await startBatch(world, operationId);
+  await atWork.given;
+  await cancel(operationId);
+  goOn.give();
+  await expect(handle.result()).rejects.toThrow('cancelled');
+  await worker.stop();
+  await expectAll(operationId, { status: 'cancelled', error: { code: 'CANCELLED' } });
+});
+
+/** Comes back when its chunk in MongoDB is asked to end. */
+async function cancel(operationId: Parameters<typeof startBatch>[1]): Promise<void> {
+  const handle = world.temporal.workflow.getHandle(batchWorkflowId(operationId));
+  await handle.cancel();
+  await until('the chunk is asked to end', async () => {
+    const { raw } = await handle.describe();
+    return raw.pendingActivities?.some(
+      ({ activityType, state }) => activityType?.name === 'batchMongo' && state === CANCEL_REQUESTED,
+    );
+  });
+}
 
 const CANCEL_REQUESTED = temporal.api.enums.v1.PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED;
 

@@ -4,7 +4,7 @@ import { Writable } from 'node:stream';
 import { WorkflowFailedError } from '@temporalio/client';
 import pg from 'pg';
 import { ISOLATION_PROBE, type IsolationProbeOutcome } from '../../domain/contracts.js';
-import { operationId, type TenantId } from '../../domain/ids.js';
+import { newOperationId, type OperationId, operationId, type TenantId } from '../../domain/ids.js';
 import { createLogger } from '../../domain/log.js';
 import { MONGO_ROLE, mongoDatabaseName, mongoUserName, redisUserName } from '../../domain/names.js';
 import { canMongoBeProbedAcross } from '../../tenancy/mongo/enforcement.js';
@@ -151,6 +151,25 @@ describe('a probe of tenants at work', () => {
     await expectBreach('MongoDB');
     await db.command({ revokeRolesFromUser: user, roles });
     expect((await probe()).pairs).toBe(4);
+  });
+
+  it('closes one that was begun a day ago and whose run was terminated', async () => {
+    const begin = async (age: string): Promise<OperationId> => {
+      const id = newOperationId();
+      await world.activities.beginIsolationProbe({ operationId: id });
+      await world.catalogue.pool.query(
+        'UPDATE operation SET started_at = now() - $2::interval WHERE id = $1',
+        [id, age],
+      );
+      return id;
+    };
+    const [lost, slow] = [await begin('25 hours'), await begin('23 hours')];
+    await probe();
+    expect(await world.catalogue.operations.find(lost)).toMatchObject({
+      status: 'cancelled',
+      error: { code: 'CANCELLED' },
+    });
+    expect(await world.catalogue.operations.find(slow)).toMatchObject({ status: 'running' });
   });
 
   it('does not call it well when a tenant could not be tried', async () => {

@@ -91,6 +91,27 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
 
   'cancelled-while-it-was-admitted-late': (stage) => cancelledAt(stage, 'after admit', {}, () => pause(LATE)),
 
+  'cancelled-while-an-attempt-failed': async ({ world, holds, breaking }) => {
+    const asked = await ask(world);
+    const id = lifecycleWorkflowId(asked.tenantId);
+    breaking.add(id);
+    const hold = holds.at('before createRole', id);
+    const { handle } = await started(world, asked);
+    await hold.reached;
+    await handle.cancel();
+    await until('the attempt is to end', async () => {
+      const { events } = await handle.fetchHistory();
+      return events?.some((event) => event.activityTaskCancelRequestedEventAttributes);
+    });
+    hold.release();
+    await until('it has failed', async () => {
+      const steps = await world.catalogue.operations.steps(asked.operationId);
+      return steps.some((step) => step.lastError?.code === 'STORE_UNAVAILABLE');
+    });
+    breaking.delete(id);
+    return handle;
+  },
+
   withdrawn: async ({ world }) => {
     const asked = await ask(world);
     const taskQueue = `${world.taskQueue}-${randomUUID()}`;
