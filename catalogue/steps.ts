@@ -278,7 +278,11 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
           `WITH left_over AS (
              SELECT ${RESIDUE} AS residue FROM allocation a WHERE a.tenant_id = $2 AND a.state <> 'released'),
            op AS (
-             UPDATE operation SET status = $4, error = $5, residue = left_over.residue, finished_at = clock_timestamp()
+             -- A run in the place of one that was ended by hand in its undo is refused its steps; that one's reason counts.
+             UPDATE operation SET status = $4, residue = left_over.residue, finished_at = clock_timestamp(),
+                    error = coalesce((SELECT last_error FROM operation_step
+                                       WHERE operation_id = $1 AND undoing AND $5::jsonb ->> 'code' = 'STALE_GENERATION'
+                                         AND name NOT LIKE 'undo-%' AND status = 'failed' ORDER BY finished_at DESC LIMIT 1), $5)
                FROM left_over WHERE id = $1 AND status = 'running' AND generation = $3
              RETURNING id, status, operation.residue),
            given_up AS (

@@ -1,15 +1,15 @@
-/** Batches whose run was ended by hand between a tenant's failure and its undo: what comes in its place mends them. */
+/** Operations whose run was ended by hand before its end: what comes in its place brings them to theirs. */
 import { randomUUID } from 'node:crypto';
 import type { WorkflowHandle } from '@temporalio/client';
-import { PROVISION_BATCH } from '../../domain/contracts.js';
+import { PROVISION_BATCH, PROVISION_TENANT } from '../../domain/contracts.js';
 import type { OperationId, TenantId } from '../../domain/ids.js';
 import { redisMarkerKey } from '../../domain/names.js';
-import { batchWorkflowId } from '../../domain/workflow-ids.js';
+import { batchWorkflowId, lifecycleWorkflowId } from '../../domain/workflow-ids.js';
 import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
-import { expectNothingLeft } from '../support/expect.js';
+import { expectNothingLeft, expectUndone } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
-import { SHORT } from '../support/provision.js';
+import { SHORT, startProvision } from '../support/provision.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
 
@@ -24,7 +24,7 @@ afterAll(() => world.close());
 it.each([
   ['terminated and started again', startAgain],
   ['reset to its first task', reset],
-] as const)('one that was %s undoes what had failed, and a retry makes it', async (_, replace) => {
+] as const)('a batch that was %s undoes what had failed, and a retry makes it', async (_, replace) => {
   const holds = createHolds();
   const worker = await world.startWorker(holds.stepIn);
   const operationId = await askForBatch(world, newSlugs(TENANTS));
@@ -48,7 +48,7 @@ it.each([
   await worker.stop();
 });
 
-it('one that was cancelled, and terminated before its undo, is undone by the run in its place', async () => {
+it('a batch that was cancelled, and terminated before its undo, is undone by the run in its place', async () => {
   const holds = createHolds();
   const worker = await world.startWorker(holds.stepIn);
   const operationId = await askForBatch(world, newSlugs(TENANTS));
@@ -73,7 +73,7 @@ it('one that was cancelled, and terminated before its undo, is undone by the run
   await worker.stop();
 });
 
-it('one whose undo never came is closed with what is left, and a retry takes that up', async () => {
+it('a batch whose undo never came is closed with what is left, and a retry takes that up', async () => {
   const worker = await world.startWorker();
   const operationId = await askForBatch(world, newSlugs(TENANTS));
   const { ordinals } = await world.activities.admitBatch({ operationId, attempt: 1 }).then(admitted);
@@ -96,6 +96,31 @@ it('one whose undo never came is closed with what is left, and a retry takes tha
   await expectRetried(operationId);
   await worker.stop();
 });
+
+it.each(['after begin undo-redis', 'after dropRole'])(
+  'a provisioning that was terminated %s is undone, for the reason that it had',
+  async (point) => {
+    const holds = createHolds();
+    const worker = await world.startWorker(holds.stepIn);
+    const asked = await world.ask();
+    const { redis } = await world.dependencies.cells.get(world.cell);
+    await redis.set(redisMarkerKey(asked.tenantId), 'of somebody else');
+    const hold = holds.at(point, lifecycleWorkflowId(asked.tenantId));
+    const { handle } = await startProvision(world, asked);
+    await hold.reached;
+    await handle.terminate();
+    hold.release();
+    const next = await world.temporal.workflow.start(PROVISION_TENANT, {
+      workflowId: lifecycleWorkflowId(asked.tenantId),
+      taskQueue: world.taskQueue,
+      args: [{ tenantId: asked.tenantId, operationId: asked.operationId, attempt: 1, patience: SHORT }],
+    });
+    await expect(next.result()).rejects.toMatchObject({ cause: { type: 'STALE_GENERATION' } });
+    await redis.del(redisMarkerKey(asked.tenantId));
+    await expectUndone(world, asked, { status: 'failed', code: 'NAME_TAKEN' });
+    await worker.stop();
+  },
+);
 
 /** As the runbook has it. */
 async function startAgain(
