@@ -52,6 +52,8 @@ const slug = z
   )
   // As a host name's label it would be read as another name, in any script (RFC 5890, R-LDH labels).
   .refine((text) => text.slice(2, 4) !== '--', 'must not have -- in third and fourth place')
+  // Wherever a tenant may be named by either, it would be read as the id of another.
+  .regex(/^(?![0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$)/, 'must not look like an id')
   .meta({ description: 'Unique, usable as a host name label.', example: 'acme' });
 
 const uuid = z.uuid();

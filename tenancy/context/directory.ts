@@ -45,11 +45,11 @@ export interface Directory {
   close(): Promise<void>;
 }
 
-/** A key for whatever text came from outside, or undefined when it can be no tenant's. */
+/** A key for whatever text came from outside, an id or a slug; undefined when it can be no tenant's. */
 export function keyOf(idOrSlug: string): TenantKey | undefined {
   // Of anything else each look at it may say something else, and those who are looked up with it would pay for that.
   if (typeof idOrSlug !== 'string') return undefined;
-  return isUuid(idOrSlug) ? `id:${idOrSlug}` : slugKey(idOrSlug);
+  return isUuid(idOrSlug) ? `said:${idOrSlug}` : slugKey(idOrSlug);
 }
 
 export function slugKey(slug: string): TenantKey | undefined {
@@ -72,7 +72,7 @@ interface Kept {
 export function createDirectory(options: DirectoryOptions): Directory {
   const { pool, url, log, maxStalenessMs, negativeMs, maxTenants, maxUnknown } = { ...DEFAULTS, ...options };
   const lookups = createLookups(pool);
-  const byKey = new LRUCache<TenantKey, Kept>({ max: 2 * maxTenants });
+  const byKey = new LRUCache<TenantKey, Kept>({ max: 3 * maxTenants });
   const unknown = new LRUCache<TenantKey, Kept>({ max: maxUnknown });
   const flights = new Map<TenantKey, Flight>();
   const listeners = new Set<(tenantId: TenantId | undefined) => void>();
@@ -82,6 +82,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
     else {
       const kept = byKey.peek(`id:${id}`);
       byKey.delete(`id:${id}`);
+      byKey.delete(`said:${id}`);
       if (kept?.entry) byKey.delete(`slug:${kept.entry.slug}`);
     }
     // What is being read may have been read before the change.
@@ -107,11 +108,14 @@ export function createDirectory(options: DirectoryOptions): Directory {
       byKey.delete(key);
       return;
     }
+    // Kept when it was asked for alone: of a tenant that was found otherwise it is not known whose slug its id is.
+    if (key.startsWith('said:')) byKey.set(key, kept);
     // The id last, here and when used: it stays longer than the slug, which forgetting finds by it.
     byKey.set(`slug:${entry.slug}`, kept);
     byKey.set(kept.idKey, kept);
     unknown.delete(`id:${entry.tenantId}`);
     unknown.delete(`slug:${entry.slug}`);
+    unknown.delete(key);
   };
 
   const ask = (key: TenantKey): Promise<TenantEntry | undefined> => {

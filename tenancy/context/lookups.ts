@@ -19,8 +19,12 @@ export interface TenantEntry {
   readonly generation: number;
 }
 
-/** A tenant by its id or by its slug: a key is `id:...` or `slug:...`, since a slug may look like an id. */
-export type TenantKey = `id:${string}` | `slug:${string}`;
+/**
+ * A tenant by its id, by its slug, or by text from outside that looks like an id (`said:...`). The last is nobody's if it
+ * is the slug of another tenant: the API refuses such slugs, but one may be there from before, and who says it may mean
+ * either.
+ */
+export type TenantKey = `id:${string}` | `slug:${string}` | `said:${string}`;
 
 export interface Answer {
   readonly entry: TenantEntry | undefined;
@@ -90,17 +94,22 @@ export function createLookups(pool: Pool): Lookups {
 async function query(pool: Pool, keys: readonly TenantKey[]): Promise<Map<TenantKey, TenantEntry>> {
   const named = (kind: string): string[] =>
     keys.flatMap((key) => (key.startsWith(kind) ? [key.slice(kind.length)] : []));
+  const said = named('said:');
   const { rows } = await pool.query<TenantEntry>({
     name: 'tenantry-lookup',
     // A canary of a cell is nobody's tenant.
     text: `SELECT id AS "tenantId", slug, cell, plan, state, mode, generation::int AS generation FROM tenant
             WHERE (id = ANY ($1::uuid[]) OR slug = ANY ($2::text[])) AND NOT system`,
-    values: [named('id:'), named('slug:')],
+    values: [
+      [...named('id:'), ...said],
+      [...named('slug:'), ...said],
+    ],
   });
-  return new Map(
-    rows.flatMap((entry): [TenantKey, TenantEntry][] => [
-      [`id:${entry.tenantId}`, entry],
-      [`slug:${entry.slug}`, entry],
-    ]),
-  );
+  const found = new Map<TenantKey, TenantEntry>();
+  for (const entry of rows) found.set(`id:${entry.tenantId}`, entry).set(`slug:${entry.slug}`, entry);
+  for (const text of said) {
+    const entry = found.get(`id:${text}`);
+    if (entry !== undefined && !found.has(`slug:${text}`)) found.set(`said:${text}`, entry);
+  }
+  return found;
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { RESERVED_SLUGS } from '../../domain/requests';
 import { createWorld, type World } from '../support/world';
 import { type Api, startApi } from './support/api';
@@ -44,6 +45,7 @@ describe('a tenant is refused with the field at fault, and nothing is made,', ()
     ['when the slug has a line break at its end', tenantBody({ slug: 'acme\n' }), 'slug'],
     ['when the slug is in another script', tenantBody({ slug: 'аcme' }), 'slug'],
     ['when the slug begins with a hyphen', tenantBody({ slug: '-acme' }), 'slug'],
+    ['when the slug looks like an id', tenantBody({ slug: randomUUID() }), 'slug'],
     ['when the slug is reserved', tenantBody({ slug: 'admin' }), 'slug', 'SLUG_RESERVED'],
     ['when the name is missing', { slug: newSlug(), plan: 'team' }, 'name'],
     ['when the name is an object', tenantBody({ name: { toString: 'x' } }), 'name'],
@@ -181,6 +183,7 @@ describe('a batch is refused as a whole', () => {
 
   test.each([
     ['a reserved slug', { slug: 'admin' }, 'tenants[2].slug', 'SLUG_RESERVED'],
+    ['a slug like an id', { slug: randomUUID() }, 'tenants[2].slug', 'VALIDATION_FAILED'],
     ['an unknown plan', { plan: 'gold' }, 'tenants[2].plan', 'UNKNOWN_PLAN'],
     ['an unknown field', { colour: 1 }, 'tenants[2].colour', 'VALIDATION_FAILED'],
     ['an empty name', { name: '' }, 'tenants[2].name', 'VALIDATION_FAILED'],

@@ -109,6 +109,16 @@ test('a slug is no name in another script in disguise', () => {
   expect(takesSlug('a-b--c')).toBe(true);
 });
 
+test('a slug does not look like an id, which would name another tenant', () => {
+  const like = fc.oneof(fc.uuid(), fc.constant('00000000-0000-0000-0000-000000000000'));
+  fc.assert(
+    fc.property(like, (id) => {
+      expect([takesSlug(id), takesSlug(`${id}0`), takesSlug(`0${id}`)]).toEqual([false, true, true]);
+    }),
+  );
+  expect(takesSlug('b7e2a8f01c3d4e5f8a9b0c1d2e3f4a5b')).toBe(true);
+});
+
 test('every reserved slug could be asked for, so it is worth reserving', () => {
   for (const slug of RESERVED_SLUGS) expect([slug, takesSlug(slug)]).toEqual([slug, true]);
 });

@@ -196,6 +196,13 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     named: 'a canary of a cell',
   },
   {
+    name: "directory: another tenant's slug enters the tenant whose id it is",
+    file: 'tenancy/context/lookups.ts',
+    find: ' && !found.has(`slug:${text}`)',
+    replace: '',
+    tests: at('slug-like-an-id'),
+  },
+  {
     name: 'credentials: a rotated password is kept',
     file: 'tenancy/context/credentials.ts',
     find: 'kept.delete(keyOf(id, store));\n',
