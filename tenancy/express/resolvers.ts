@@ -26,7 +26,10 @@ export interface HostOptions {
   readonly trustForwardedHost?: boolean;
 }
 
-/** `acme.example.com` with the base `example.com`. Deeper names are nobody's; other hosts say nothing. */
+/**
+ * `acme.example.com` with the base `example.com`. Deeper names are nobody's, and so is a host that is malformed or sent
+ * twice; other hosts say nothing.
+ */
 export function subdomain(
   base: string,
   options: HostOptions & { readonly ignore?: readonly string[] } = {},
@@ -37,6 +40,7 @@ export function subdomain(
     source: 'subdomain',
     find(request) {
       const host = hostOf(request, options);
+      if (host === null) return null;
       if (host === undefined || !host.endsWith(suffix)) return undefined;
       const label = host.slice(0, -suffix.length);
       return ignored.has(label) ? undefined : (slugKey(label) ?? null);
@@ -44,43 +48,51 @@ export function subdomain(
   };
 }
 
-/** Hosts of the customers' own: the product knows whose each is. The host comes normalised. */
+/** Hosts of the customers' own: the product knows whose each is. The host comes normalised; one that is malformed is nobody's. */
 export function host(whose: (host: string) => string | undefined, options: HostOptions = {}): Resolver {
   return {
     source: 'host',
     find(request) {
       const name = hostOf(request, options);
-      return name === undefined ? undefined : found(whose(name));
+      return name === undefined || name === null ? name : found(whose(name));
     },
   };
 }
 
 /**
  * `/t/acme/tickets` with the prefix `/t/`. Stripped, what comes after sees `/tickets`.
- * A segment that is not spelled as a slug is (escaped, in capitals) is nobody's.
+ * A segment that is not spelled as a slug is (escaped, in capitals) is nobody's, and so is one behind what Express or a proxy
+ * may take for the prefix: in other case, with backslashes.
  */
 export function path(prefix: string, { strip = true }: { readonly strip?: boolean } = {}): Resolver {
   if (!/^\/(.*\/)?$/.test(prefix)) throw new TypeError('a prefix begins and ends with /');
-  const segmentOf = (request: Request): string | undefined => {
-    if (!request.url.startsWith(prefix)) return undefined;
-    const end = request.url.slice(prefix.length).search(/[/?]/);
-    return end === -1
-      ? request.url.slice(prefix.length)
-      : request.url.slice(prefix.length, prefix.length + end);
+  const loose = prefix.toLowerCase();
+  const segmentOf = (request: Request): string | null | undefined => {
+    // What Express routes by, which is not the URL's text: that may be absolute.
+    const pathname = request.path;
+    if (!pathname.startsWith(prefix))
+      return pathname.replaceAll('\\', '/').toLowerCase().startsWith(loose) ? null : undefined;
+    // It became that when it was parsed.
+    if (!request.url.includes(pathname)) return null;
+    const end = pathname.indexOf('/', prefix.length);
+    return pathname.slice(prefix.length, end === -1 ? undefined : end);
   };
   return {
     source: 'path',
     find(request) {
       const segment = segmentOf(request);
+      if (segment === null) return null;
       return segment === undefined || segment === '' ? undefined : found(segment);
     },
     ...(strip
       ? {
           entered(request: Request) {
             const segment = segmentOf(request);
-            if (segment === undefined) return;
-            const rest = request.url.slice(prefix.length + segment.length);
-            request.url = rest.startsWith('/') ? rest : `/${rest}`;
+            if (segment === undefined || segment === null) return;
+            const rest = request.path.slice(prefix.length + segment.length);
+            const query = request.url.indexOf('?');
+            request.url =
+              (rest.startsWith('/') ? rest : `/${rest}`) + (query === -1 ? '' : request.url.slice(query));
           },
         }
       : {}),
@@ -120,34 +132,55 @@ export function claim(
 const found = (text: string | undefined): TenantKey | null | undefined =>
   text === undefined ? undefined : (keyOf(text) ?? null);
 
-function hostOf(request: Request, { trustForwardedHost = false }: HostOptions): string | undefined {
-  if (!trustForwardedHost) return normaliseHost(request.headers.host);
-  const forwarded = request.headers['x-forwarded-host'];
-  if (forwarded === undefined) return normaliseHost(request.headers.host);
+/** Null where it cannot be known, undefined where there is none that could be a tenant's. */
+function hostOf(request: Request, { trustForwardedHost = false }: HostOptions): string | null | undefined {
+  const forwarded = trustForwardedHost ? request.headers['x-forwarded-host'] : undefined;
   // More than one: some proxy passed on what a client sent, and which one is ours cannot be known.
-  return normaliseHost(typeof forwarded === 'string' ? forwarded : forwarded.join());
+  if (forwarded !== undefined)
+    return normaliseHost(typeof forwarded === 'string' ? forwarded : forwarded.join());
+  // Node keeps the first one alone, and a proxy may have gone by the other (RFC 9112, 3.2).
+  return isSentTwice(request.rawHeaders, 'host') ? null : normaliseHost(request.headers.host);
 }
 
-const PLAIN_HOST = /^[a-z0-9.-]+$/;
+function isSentTwice(rawHeaders: readonly string[], name: string): boolean {
+  let times = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const sent = rawHeaders[at];
+    if (sent?.length === name.length && sent.toLowerCase() === name) times++;
+  }
+  return times > 1;
+}
 
-/** Lower case, without port and trailing dot, in ASCII (IDNA); undefined for what is no name. */
-export function normaliseHost(text: string | undefined): string | undefined {
-  if (text === undefined || text.length > 260) return undefined;
-  const bare = text
-    .trim()
-    .replace(/:\d{1,5}$/, '')
-    .replace(/\.$/, '');
+/** Without an empty label; what is longer is no name (RFC 1035, 2.3.4). */
+const PLAIN_HOST = /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/;
+const IPV6 = /^\[[0-9a-f:.]+\](?::\d{0,5})?$/i;
+
+/**
+ * Lower case, without port and trailing dot, in ASCII (IDNA). Undefined for none and for an IPv6 address, null for what is
+ * no host.
+ */
+export function normaliseHost(text: string | undefined): string | null | undefined {
+  const given = text?.trim();
+  if (given === undefined || given === '') return undefined;
+  if (given.length > 260) return null;
+  const bare = given.replace(/:\d{0,5}$/, '').replace(/\.$/, '');
   if (PLAIN_HOST.test(bare)) return bare;
-  // Besides what IDNA refuses: user information, paths, lists and IPv6 addresses are no names.
-  return /[@/\\?#,\s:[\]%]/.test(bare) ? undefined : domainToASCII(bare) || undefined;
+  if (IPV6.test(given)) return undefined;
+  // Besides what IDNA refuses: user information, paths and lists are no names.
+  if (/[@/\\?#,\s:[\]%]/.test(bare)) return null;
+  const ascii = domainToASCII(bare);
+  return PLAIN_HOST.test(ascii) ? ascii : null;
 }
 
 function authClaim(request: Request, name: string): unknown {
   if (!('auth' in request)) return undefined;
   const { auth } = request;
   if (!isRecord(auth)) return undefined;
-  const payload = auth['payload'];
-  return isRecord(payload) ? payload[name] : auth[name];
+  if (auth[name] !== undefined) return auth[name];
+  // As express-oauth2-jwt-bearer puts it. A claim that is called `payload` holds no claims of the token, and maybe what
+  // its holder wrote.
+  const { header, payload, token } = auth;
+  return isRecord(header) && isRecord(payload) && typeof token === 'string' ? payload[name] : undefined;
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>

@@ -2,7 +2,7 @@
  * The middleware by which a request enters its tenant. With the tenant in memory, which is the rule, it does nothing
  * asynchronous: a promise for each request would cost more than all the rest of it.
  */
-import type { Request, RequestHandler } from 'express';
+import type { Request, RequestHandler, Response } from 'express';
 import { TenantryError } from '../../domain/errors.js';
 import { accessOf } from '../context/access.js';
 import type { Directory, TenantEntry, TenantKey } from '../context/directory.js';
@@ -38,10 +38,14 @@ export function createTenancy(parts: TenancyParts, options: TenancyOptions): Req
   return (request, response, next) => {
     const trace = traceOf(request.headers);
     const refuse = (error: unknown): void => {
-      if (error instanceof TenantryError) sendProblem(response, error, trace.correlationId);
+      if (isOver(response)) return;
+      // An answer that was begun can only be cut, which is for the end of the chain to do.
+      if (error instanceof TenantryError && !response.headersSent)
+        sendProblem(response, error, trace.correlationId);
       else next(error);
     };
     const enter = (tenant: Tenant): void => {
+      if (isOver(response)) return;
       // What handlers throw goes to `next` by itself: this is a request that is within another tenant already.
       try {
         for (const resolver of resolve) resolver.entered?.(request);
@@ -65,9 +69,16 @@ export function createTenancy(parts: TenancyParts, options: TenancyOptions): Req
       return refuse(error);
     }
     // Outside of the `try`: what a handler throws at once is no refusal of ours.
-    if (tenant instanceof Promise) void tenant.then(enter, refuse);
-    else enter(tenant);
+    if (!(tenant instanceof Promise)) return enter(tenant);
+    // What leaves a promise that nobody waits for ends the process.
+    // oxlint-disable-next-line promise/no-callback-in-promise -- `next` is Express' way out for errors
+    tenant.then(enter, refuse).catch(next);
   };
+}
+
+/** A time-out answered while the tenant was looked up, or the client is gone: nobody is there to be told or served. */
+function isOver(response: Response): boolean {
+  return response.writableEnded || response.destroyed;
 }
 
 function findAll(resolvers: readonly Resolver[], request: Request): Found[] {

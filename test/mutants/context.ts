@@ -6,6 +6,7 @@ const ENTERING = at('entering');
 const SNAPSHOT = at('snapshot');
 const DIRECTORY = at('directory');
 const EXPRESS = ['test/data-plane/express/tenancy.test.ts'];
+const ODD_REQUESTS = ['test/data-plane/express/odd-requests.test.ts'];
 const TEMPORAL = ['test/data-plane/temporal/tenancy.test.ts'];
 
 export const CONTEXT_MUTANTS: readonly Mutant[] = [
@@ -99,8 +100,8 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
   {
     name: 'Express: anybody may say which host it was',
     file: 'tenancy/express/resolvers.ts',
-    find: 'if (!trustForwardedHost) return',
-    replace: 'if (trustForwardedHost === undefined) return',
+    find: 'trustForwardedHost ? request.headers',
+    replace: 'trustForwardedHost !== undefined ? request.headers',
     tests: EXPRESS,
     named: 'forwarded host',
   },
@@ -111,6 +112,46 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     replace: "String(value).split(',')[0]",
     tests: EXPRESS,
     named: 'a header, with a slug',
+  },
+  {
+    name: 'Express: of two hosts the first one counts',
+    file: 'tenancy/express/resolvers.ts',
+    find: "return isSentTwice(request.rawHeaders, 'host') ? null : normaliseHost",
+    replace: 'return normaliseHost',
+    tests: ODD_REQUESTS,
+    named: 'that is sent twice',
+  },
+  {
+    name: 'Express: a host that is malformed lets another place decide',
+    file: 'tenancy/express/resolvers.ts',
+    find: 'if (host === null) return null;',
+    replace: 'if (host === null) return undefined;',
+    tests: ODD_REQUESTS,
+    named: 'a host',
+  },
+  {
+    name: 'Express: a prefix in capitals lets another place decide',
+    file: 'tenancy/express/resolvers.ts',
+    find: '.toLowerCase().startsWith(loose) ? null : undefined',
+    replace: '.startsWith(loose) ? null : undefined',
+    tests: ODD_REQUESTS,
+    named: 'a path',
+  },
+  {
+    name: 'Express: a claim that is called payload is read as the claims',
+    file: 'tenancy/express/resolvers.ts',
+    find: "return isRecord(header) && isRecord(payload) && typeof token === 'string' ?",
+    replace: 'return isRecord(payload) ?',
+    tests: ODD_REQUESTS,
+    named: 'a claim',
+  },
+  {
+    name: 'Express: what was answered already is answered again, or handled',
+    file: 'tenancy/express/tenancy.ts',
+    find: 'return response.writableEnded || response.destroyed;',
+    replace: 'return response.writableEnded === undefined;',
+    tests: ODD_REQUESTS,
+    named: 'stays the only answer',
   },
   {
     name: 'Express: a read-only tenant is written to',

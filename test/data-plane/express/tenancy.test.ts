@@ -216,7 +216,7 @@ describe('each place that may name it', () => {
     const authenticated = (app: Express): void =>
       void app.use((request: Request & { auth?: unknown }, _response, next) => {
         const [kind, name] = (request.headers.authorization ?? '').split(' ');
-        if (kind === 'Payload') request.auth = { payload: { tenant: name } };
+        if (kind === 'Payload') request.auth = { header: {}, payload: { tenant: name }, token: 'a.b.c' };
         if (kind === 'Plain') request.auth = { tenant: name };
         if (kind === 'Odd') request.auth = { tenant: [name] };
         next();
