@@ -26,6 +26,16 @@ export type DeriveInput =
 
 export interface CheckMessageInput {
   readonly text: string | undefined;
+  /** What the validator of an update says against it: told when it is known that the sender may hear it. */
+  readonly objection?: Objection | undefined;
+  /** Whether another worker accepted the update, so that what its validator said of it is not known. */
+  readonly isTakenOver?: boolean;
+}
+
+export interface Objection {
+  readonly message: string;
+  readonly type?: string | undefined;
+  readonly details?: readonly unknown[] | undefined;
 }
 
 export interface OwnActivities {

@@ -7,6 +7,7 @@ import type { ClientInterceptors } from '@temporalio/client';
 import type { ActivityInterceptorsFactory, WorkerInterceptors } from '@temporalio/worker';
 import { activityInfo } from '@temporalio/activity';
 import { type ErrorCode, TenantryError } from '../../domain/errors.js';
+import { refused } from '../context/snapshot.js';
 import type { Tenantry } from '../data-plane.js';
 import { clientInterceptors } from './client.js';
 import {
@@ -115,8 +116,18 @@ function ownActivity(
             : passes.deriveRun(claims, wanted.workflowId, wanted.workflowType),
       };
     }
-    case CHECK_MESSAGE:
-      return { value: passes.checkMessage((input as CheckMessageInput).text, workflowId, claims) };
+    case CHECK_MESSAGE: {
+      const { text, objection, isTakenOver = false } = input as CheckMessageInput;
+      passes.checkMessage(text, workflowId, claims);
+      if (isTakenOver) throw refused('the worker that accepted it is gone: it is to be sent again');
+      if (objection !== undefined)
+        throw ApplicationFailure.nonRetryable(
+          objection.message,
+          objection.type,
+          ...(objection.details ?? []),
+        );
+      return { value: undefined };
+    }
     default:
       return undefined;
   }

@@ -4,6 +4,10 @@
  * The sandbox must be deterministic and holds no key, so nothing is verified in it: a local activity does that, once at a
  * run's start before any code of the workflow, and its result is in the history. Every activity verifies again what it
  * is given. A text is bound to one workflow's id, so for a child a local activity signs a new one, of the same tenant.
+ *
+ * An update's validator must answer at once, when no activity can have said who sent it, and what it says goes to the
+ * sender. So what it says is kept, the update is accepted, and the local activity that checks the sender tells it: a
+ * replay finds both in the history, where a validator is not asked again.
  */
 import {
   ActivityFailure,
@@ -18,9 +22,11 @@ import {
 import {
   ADMIT,
   CHECK_MESSAGE,
+  type CheckMessageInput,
   CONTEXT_HEADER,
   DERIVE,
   MESSAGE_HEADER,
+  type Objection,
   type OwnActivities,
   textIn,
   withText,
@@ -29,7 +35,10 @@ import {
 export interface WorkflowTenancyOptions {
   /** Types of workflows that run for no tenant. */
   readonly withoutTenant?: readonly string[];
-  /** Whether signals and updates must be signed too: `signed` by default. A query reaches no store and is not asked. */
+  /**
+   * Whether signals and updates must be signed too: `signed` by default. What an update's validator refuses is then refused
+   * after it was accepted, and is in the history. A query reaches no store and is not asked.
+   */
   readonly messages?: 'signed' | 'any';
 }
 
@@ -43,6 +52,7 @@ export function workflowTenancy(options: WorkflowTenancyOptions = {}): WorkflowI
   const { withoutTenant = [], messages = 'signed' } = options;
   let text: string | undefined;
   let lastSignal = Promise.resolve(true);
+  const objections = new Map<string, Objection>();
   let begin = (): void => undefined;
   // Whoever handles signals or updates before the workflow's function has begun (a handler of the module) waits for it:
   // until then it is not known whose run this is.
@@ -58,14 +68,17 @@ export function workflowTenancy(options: WorkflowTenancyOptions = {}): WorkflowI
     } catch (error) {
       const cause = error instanceof ActivityFailure ? error.cause : undefined;
       throw cause instanceof ApplicationFailure
-        ? ApplicationFailure.nonRetryable(cause.message, cause.type)
+        ? ApplicationFailure.nonRetryable(cause.message, cause.type, ...(cause.details ?? []))
         : error;
     }
   };
-  const check = async (headers: Headers): Promise<void> => {
+  const isAnybodys = (): boolean =>
+    messages === 'any' || (text === undefined && withoutTenant.includes(workflowInfo().workflowType));
+  const check = async (headers: Headers, update: Omit<CheckMessageInput, 'text'> = {}): Promise<void> => {
     await begun;
-    if (text === undefined || messages === 'any') return;
-    await inOwn(() => own[CHECK_MESSAGE]({ text: textIn(headers, MESSAGE_HEADER) }));
+    if (isAnybodys()) return;
+    if (text === undefined) throw startedByNobody();
+    await inOwn(() => own[CHECK_MESSAGE]({ ...update, text: textIn(headers, MESSAGE_HEADER) }));
   };
   return {
     inbound: [
@@ -75,11 +88,7 @@ export function workflowTenancy(options: WorkflowTenancyOptions = {}): WorkflowI
           begin();
           if (text !== undefined)
             await inOwn(() => own[ADMIT]({ startedAt: workflowInfo().startTime.getTime() }));
-          else if (!withoutTenant.includes(workflowInfo().workflowType))
-            throw ApplicationFailure.nonRetryable(
-              'The workflow was started without a tenant.',
-              'CONTEXT_REFUSED',
-            );
+          else if (!withoutTenant.includes(workflowInfo().workflowType)) throw startedByNobody();
           return next(input);
         },
         async handleSignal(input, next) {
@@ -95,8 +104,22 @@ export function workflowTenancy(options: WorkflowTenancyOptions = {}): WorkflowI
           );
           if (await lastSignal) await next(input);
         },
+        validateUpdate(input, next) {
+          if (isAnybodys()) return next(input);
+          if (textIn(input.headers, MESSAGE_HEADER) === undefined)
+            throw ApplicationFailure.nonRetryable('The update says no tenant.', 'CONTEXT_REFUSED');
+          try {
+            next(input);
+          } catch (error) {
+            objections.set(input.updateId, objectionOf(error));
+          }
+        },
         async handleUpdate(input, next) {
-          await check(input.headers);
+          const objection = objections.get(input.updateId);
+          objections.delete(input.updateId);
+          // Replayed, what is given here is not looked at, unless a worker died before the answer was in the history.
+          const isTakenOver = workflowInfo().unsafe.isReplaying;
+          await check(input.headers, { objection, isTakenOver });
           return next(input);
         },
       },
@@ -134,6 +157,17 @@ export function workflowTenancy(options: WorkflowTenancyOptions = {}): WorkflowI
     ],
   };
 }
+
+function objectionOf(error: unknown): Objection {
+  if (error instanceof ApplicationFailure) {
+    const { message, type, details } = error;
+    return { message, type: type ?? undefined, details: details ?? undefined };
+  }
+  return error instanceof Error ? { message: error.message, type: error.name } : { message: String(error) };
+}
+
+const startedByNobody = (): ApplicationFailure =>
+  ApplicationFailure.nonRetryable('The workflow was started without a tenant.', 'CONTEXT_REFUSED');
 
 /** The interceptors as they are by default, for `workflowModules`. */
 export const interceptors = (): WorkflowInterceptors => workflowTenancy();

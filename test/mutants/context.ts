@@ -286,6 +286,22 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     named: 'signals and updates that are unsigned',
   },
   {
+    name: "Temporal: another tenant hears an update's validator",
+    file: 'tenancy/temporal/index.ts',
+    find: 'passes.checkMessage(text, workflowId, claims);',
+    replace: 'if (objection === undefined) passes.checkMessage(text, workflowId, claims);',
+    tests: TEMPORAL,
+    named: 'that a validator looks at',
+  },
+  {
+    name: 'Temporal: an update whose validator was lost is taken',
+    file: 'tenancy/temporal/index.ts',
+    find: 'if (isTakenOver) throw',
+    replace: 'if (isTakenOver === undefined) throw',
+    tests: TEMPORAL,
+    named: 'had accepted',
+  },
+  {
     name: 'Temporal: signals for another workflow arrive',
     file: 'tenancy/temporal/passes.ts',
     find: "if (claims.boundTo !== bound('message', workflowId)) throw refused('it is for another workflow');",

@@ -405,6 +405,69 @@ describe('signals and updates', () => {
     expect(await client.workflow.getHandle(own).result()).toEqual(['with the start', 'end']);
   });
 
+  describe('that a validator looks at', () => {
+    const start = async () => {
+      const workflowId = fresh();
+      return as(acme, () =>
+        client.workflow.start<typeof workflows.guarded>('guarded', { taskQueue, workflowId }),
+      );
+    };
+    /** What the sender is told. */
+    const told = async (work: Promise<unknown>): Promise<unknown> => {
+      try {
+        return await work;
+      } catch (error) {
+        const { cause } = error as { cause?: { message?: string; type?: string; details?: unknown[] } };
+        return [cause?.type, cause?.message, cause?.details ?? []];
+      }
+    };
+
+    test('tell its words to their own tenant alone', async () => {
+      const handle = await start();
+      const send = (word: string) => handle.executeUpdate('ask', { args: [word] });
+      const refused = (because: string) => [
+        'CONTEXT_REFUSED',
+        expect.stringContaining(because),
+        expect.anything(),
+      ];
+      for (const word of ['wrong', 'odd', 'open']) {
+        expect([word, await told(send(word))]).toEqual([word, refused('')]);
+        expect([word, await told(as(other, () => send(word)))]).toEqual([word, refused('another tenant')]);
+      }
+      await as(acme, async () => {
+        expect(await told(send('wrong'))).toEqual(['WRONG_WORD', 'it is open', ['wrong']]);
+        expect(await told(send('odd'))).toEqual(['TypeError', 'an odd word', []]);
+        expect(await told(send('open'))).toBe(`1:${acme.tenantId}`);
+        // What names no sender at all does not get as far as the validator, nor into the history.
+        expect((await handle.query<string[]>('wordsTried')).length).toBe(6);
+        await handle.signal('note', 'end');
+      });
+      expect(await handle.result()).toEqual(['open', 'end']);
+      // What was said live is not said again, and what came of it is the same.
+      await Worker.runReplayHistory(
+        { workflowBundle: bundle },
+        await handle.fetchHistory(),
+        handle.workflowId,
+      );
+    });
+  });
+
+  test('that another worker had accepted are refused: what their validator said died with it', async () => {
+    const workflowId = fresh();
+    const ask = await as(acme, () => {
+      const text = createPasses(tenantry.handingOn.signer, { namespace }).forMessage(
+        currentTenant(),
+        workflowId,
+      );
+      return client.workflow.start<typeof workflows.asksOfTakenOver>('asksOfTakenOver', {
+        taskQueue,
+        workflowId,
+        args: [text],
+      });
+    });
+    expect(await failure(ask.result())).toBe('CONTEXT_REFUSED');
+  });
+
   test('with a start keep it', async () => {
     const workflowId = fresh();
     const handle = await as(acme, () =>

@@ -3,6 +3,7 @@ import {
   ApplicationFailure,
   condition,
   continueAsNew,
+  defineQuery,
   defineSignal,
   defineUpdate,
   getExternalWorkflowHandle,
@@ -15,6 +16,7 @@ import {
   startChild,
   workflowInfo,
 } from '@temporalio/workflow';
+import { CHECK_MESSAGE, type OwnActivities } from '../../../tenancy/temporal/header.js';
 import type { ProbeActivities } from './probe-activities.js';
 
 export * from '../../../examples/temporal/workflows.js';
@@ -65,6 +67,32 @@ export async function listens(until: number): Promise<string[]> {
   if (!(await condition(() => heard.length >= until, '20s')))
     throw ApplicationFailure.nonRetryable('heard too little');
   return [...heard, await whoAmI()];
+}
+
+export const wordsTried = defineQuery<string[]>('wordsTried');
+
+/** Takes an update with the right word, and its validator says what that is. */
+export async function guarded(): Promise<string[]> {
+  const taken: string[] = [];
+  const tried: string[] = [];
+  setHandler(note, (text) => void taken.push(text));
+  setHandler(wordsTried, () => tried);
+  setHandler(ask, async (word) => `${taken.push(word)}:${await whoAmI()}`, {
+    validator(word) {
+      tried.push(word);
+      if (word === 'odd') throw new TypeError('an odd word');
+      if (word !== 'open')
+        throw ApplicationFailure.create({ message: 'it is open', type: 'WRONG_WORD', details: [word] });
+    },
+  });
+  await condition(() => taken.includes('end'), '20s');
+  return taken;
+}
+
+/** As the interceptor asks of an update that another worker had accepted when it died. */
+export async function asksOfTakenOver(text: string): Promise<void> {
+  const own = proxyLocalActivities<OwnActivities>({ startToCloseTimeout: '5s' });
+  await own[CHECK_MESSAGE]({ text, isTakenOver: true });
 }
 
 const early: string[] = [];
