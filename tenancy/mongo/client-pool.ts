@@ -7,6 +7,7 @@ import { setMaxListeners } from 'node:events';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants } from '../context/tenant-context.js';
+import { isAborted, reasonOf } from '../signal.js';
 import { storeError } from '../store-error.js';
 import type { LentClient } from './lent-client.js';
 import { type Login, type LoginOptions, logIn } from './login.js';
@@ -248,7 +249,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
 
   return {
     lease(tenantId, signal) {
-      if (signal?.aborted === true) return Promise.reject(signal.reason as Error);
+      if (isAborted(signal)) return Promise.reject(reasonOf(signal));
       if (closing) return Promise.reject(unavailable());
       const seat = seats.get(tenantId) ?? newSeat(tenantId);
       if (seat.state === 'ready' && seat.login !== undefined) return take(seat, seat.login);

@@ -9,6 +9,7 @@ import type { Manifest } from '../../domain/manifest.js';
 import { mongoDatabaseName } from '../../domain/names.js';
 import type { CellServers, TenantCredentials } from '../context/cell-servers.js';
 import type { TenantContext } from '../context/tenant-context.js';
+import { throwIfAborted } from '../signal.js';
 import { type ClientPool, createClientPool, type PoolStats } from './client-pool.js';
 import type { CollectionName, DocumentOf, MongoDeclaration, ProductManifest } from './document-types.js';
 import { createGuard, type Guard, type GuardedDatabase } from './guard.js';
@@ -199,7 +200,7 @@ async function inTransaction<R, M extends MongoDeclaration>(
   const session: ClientSession = lease.login.client.startSession();
   try {
     return await session.withTransaction(async () => {
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       let open = true;
       const silence = new Silence(parts.idleMs, leftOpen);
       const heard: Lease = { ...lease, bound: (asked) => silence.during(lease.bound(asked)) };

@@ -1,6 +1,7 @@
 /** A tenant's place in the client pool: who has a lease on it, who waits in it, and which one is to make room. */
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
+import { whenAborted } from '../signal.js';
 import type { Login } from './login.js';
 import { UnderWay } from './under-way.js';
 
@@ -66,14 +67,13 @@ export const callIn = (
       if (seat.state === 'waiting' && seat.callers.size === 0) onEmpty();
       reject(error);
     };
-    const onAbort = (): void => giveUp(signal?.reason);
     // One that connects ends by itself, with the reason.
     const timer = setTimeout(() => {
       if (seat.state === 'waiting') giveUp(new TenantryError('CLIENTS_EXHAUSTED', { store: 'MongoDB' }));
     }, waitMs);
     const leave = (): void => {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
+      stopListening();
     };
     const caller: Caller = {
       resolve(lease) {
@@ -85,7 +85,7 @@ export const callIn = (
         reject(error);
       },
     };
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const stopListening = whenAborted(signal, giveUp);
     seat.callers.add(caller);
   });
 

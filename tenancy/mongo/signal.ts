@@ -1,5 +1,5 @@
 /** Signals: those in a caller's options, and what ends by one. */
-import { isSignal } from '../signal.js';
+import { isSignal, whenAborted } from '../signal.js';
 import { refused } from './refused.js';
 
 /** @throws TenantryError STATEMENT_REFUSED of what is none */
@@ -12,15 +12,13 @@ export function signalOf(options: object | null | undefined): AbortSignal | unde
 
 /** As `work` ends, or with the signal's reason. */
 export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  let onAbort = (): void => undefined;
+  let stopListening = (): void => undefined;
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason as Error);
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort, { once: true });
+    stopListening = whenAborted(signal, reject);
   });
   try {
     return await Promise.race([work, aborted]);
   } finally {
-    signal.removeEventListener('abort', onAbort);
+    stopListening();
   }
 }

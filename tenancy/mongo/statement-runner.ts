@@ -5,6 +5,7 @@ import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { isSystemError } from '../../domain/system-error.js';
 import { type AccessMode, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
+import { isAborted, reasonOf, throwIfAborted } from '../signal.js';
 import { storeError } from '../store-error.js';
 import type { ClientPool } from './client-pool.js';
 import type { Login } from './login.js';
@@ -64,7 +65,7 @@ export function createRunner(
       } catch (error) {
         if (isLoginRefused(error)) lease.refuse();
         // Where the caller has gone the statement may still be under way: it releases its lease itself.
-        if (statement.signal?.aborted !== true) lease.release();
+        if (!isAborted(statement.signal)) lease.release();
         isSentAgain ??= createRetries(patienceMs);
         if (isSentAgain(error)) continue;
         throw await failure(statement, error);
@@ -111,18 +112,18 @@ export function createSessionRunner(
     refuseWrites(context, statement);
     if (!isOpen())
       throw new TenantryError('STORE_REFUSED', { store: 'MongoDB', reason: 'the transaction has ended' });
-    statement.signal?.throwIfAborted();
+    throwIfAborted(statement.signal);
     try {
       return await lease.bound(work(kept, session));
     } catch (error) {
-      throw statement.signal?.aborted === true ? statement.signal.reason : mapped(error);
+      throwIfAborted(statement.signal);
+      throw mapped(error);
     }
   };
   return {
     begin,
     refuseOthers: () => refuseOtherTenants(context.tenantId),
-    failure: async (statement, error) =>
-      statement.signal?.aborted === true ? statement.signal.reason : mapped(error),
+    failure: async ({ signal }, error) => (isAborted(signal) ? reasonOf(signal) : mapped(error)),
     run: (statement, work) => begin(statement, () => work(lease.login, session)),
   };
 }
@@ -153,7 +154,7 @@ async function explain(
   { write, signal }: Statement,
   error: unknown,
 ): Promise<unknown> {
-  if (signal?.aborted === true) return signal.reason;
+  if (isAborted(signal)) return reasonOf(signal);
   const refused = error instanceof TenantryError ? error.cause : error;
   if (askAccess !== undefined && isRefusalOfTenant(refused)) {
     try {

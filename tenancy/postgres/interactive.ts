@@ -3,6 +3,7 @@
  * slow. One comes back into use only when the server says that it is in no transaction.
  */
 import { TenantryError } from '../../domain/errors.js';
+import { isAborted, reasonOf, whenAborted } from '../signal.js';
 import { cancelBackend } from './cancel.js';
 import type { Connection } from './connection.js';
 
@@ -35,12 +36,12 @@ export class InteractivePool {
 
   /** @throws TenantryError CLIENTS_EXHAUSTED, STORE_UNAVAILABLE, or the signal's reason */
   acquire(signal?: AbortSignal): Promise<Connection> {
-    if (signal?.aborted === true) return Promise.reject(signal.reason as Error);
+    if (isAborted(signal)) return Promise.reject(reasonOf(signal));
     if (this.#closed) return Promise.reject(new Error('This scoped PostgreSQL has been closed.'));
     return new Promise((resolve, reject) => {
       const done = (): void => {
         clearTimeout(timer);
-        signal?.removeEventListener('abort', onAbort);
+        stopListening();
         const at = this.#waiting.indexOf(waiting);
         if (at >= 0) this.#waiting.splice(at, 1);
       };
@@ -54,14 +55,13 @@ export class InteractivePool {
           reject(error);
         },
       };
-      const onAbort = (): void => waiting.fail(signal?.reason);
       const { interactive, acquireTimeoutMs } = this.#options;
       const timer = setTimeout(() => {
         // With room for another connection it was not the others that kept this one waiting.
         const code = this.#lent.size < interactive ? 'STORE_UNAVAILABLE' : 'CLIENTS_EXHAUSTED';
         waiting.fail(new TenantryError(code, { store: 'PostgreSQL' }));
       }, acquireTimeoutMs);
-      signal?.addEventListener('abort', onAbort, { once: true });
+      const stopListening = whenAborted(signal, waiting.fail);
       this.#waiting.push(waiting);
       this.#serve();
     });

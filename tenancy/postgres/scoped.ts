@@ -6,6 +6,7 @@ import type { CustomTypesConfig, Pool, QueryResult, QueryResultRow } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
+import { reasonOf } from '../signal.js';
 import { type Ahead, Connection, type ConnectionOptions } from './connection.js';
 import { ENTER, ENTER_ALONE, ENTER_ALONE_WITH_TOKEN, ENTER_WITH_TOKEN } from './context-sql.js';
 import { type Limits, limitsOf, statementOf } from './given.js';
@@ -207,7 +208,7 @@ class ScopedToTenant implements ScopedPostgres {
         // It did not run, and is sent whole this time.
         if (!whole && isStalePlan(error)) continue;
         // Without this the stack leads to a socket's read.
-        if (error instanceof Error && error !== signal?.reason) Error.captureStackTrace(error);
+        if (error instanceof Error && error !== reasonOf(signal)) Error.captureStackTrace(error);
         throw error;
       }
     }

@@ -4,6 +4,7 @@
  */
 import type { QueryResult, QueryResultRow } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
+import { throwIfAborted, whenAborted } from '../signal.js';
 import type { Ahead, Connection } from './connection.js';
 import { type Given, type Limits, limitsOf, statementOf } from './given.js';
 import type { Statement } from './group.js';
@@ -104,7 +105,7 @@ export class Transaction {
     const { signal, timeoutMs = this.#defaultMs } = limitsOf(limits);
     if (this.#over) throw this.#outlived ?? ended();
     admitStatement(statement.text, 'in transaction');
-    if (signal?.aborted === true) throw signal.reason;
+    throwIfAborted(signal);
     if (isLonger(timeoutMs, this.#defaultMs))
       throw refused('its time-out is longer than that of its transaction');
     // Nothing goes ahead of a rollback: in a transaction that has failed the server takes nothing else.
@@ -215,12 +216,10 @@ export function untilAborted<T>(
 ): Promise<T> {
   if (signal === undefined) return work;
   return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      if (cancel()) reject(signal.reason as Error);
-    };
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+    const stopListening = whenAborted(signal, (reason) => {
+      if (cancel()) reject(reason);
+    });
+    work.then(resolve, reject).finally(stopListening);
   });
 }
 

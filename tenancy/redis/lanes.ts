@@ -6,6 +6,7 @@ import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { redisUserName } from '../../domain/names.js';
 import type { TenantCredentials } from '../context/cell-servers.js';
+import { throwIfAborted, whenAborted } from '../signal.js';
 import { type Account, type Exchange, Lane, type Outcome } from './lane.js';
 import { type Owner, OwnLanes } from './own-lanes.js';
 import type { Reply } from './resp.js';
@@ -129,7 +130,7 @@ export function openLanes(options: LanesOptions): Lanes {
     send(tenantId, request) {
       return new Promise((resolve, reject) => {
         if (isClosed) throw new TenantryError('STORE_UNAVAILABLE', { store: 'Redis' });
-        request.signal?.throwIfAborted();
+        throwIfAborted(request.signal);
         const user = userOf(tenantId);
         if (
           pending >= maxPending ||
@@ -153,9 +154,10 @@ export function openLanes(options: LanesOptions): Lanes {
           reject,
           end: (outcome) => onOutcome(waiting, outcome),
         };
+        // Before it is counted: what is not taken here would be counted for ever.
+        if (request.signal !== undefined) listen(waiting, request.signal);
         pending += 1;
         pendingBytes += request.text.length;
-        if (request.signal !== undefined) listen(waiting, request.signal);
         own.noteRequest(user);
         place(waiting);
       });
@@ -298,23 +300,22 @@ export function openLanes(options: LanesOptions): Lanes {
 
   function listen(waiting: Waiting, signal: AbortSignal): void {
     const { resolve, reject } = waiting;
-    const onAbort = (): void => {
+    const stop = whenAborted(signal, (reason) => {
       if (waiting.lane?.withdraw(waiting) === true) {
         waiting.user.pending -= 1;
         waiting.isUnderWay = false;
       }
-      fail(waiting, signal.reason);
+      fail(waiting, reason);
       if (waiting.user.pending === 0) release(waiting.user);
-    };
+    });
     const without =
       <T>(then: (value: T) => void) =>
       (value: T): void => {
-        signal.removeEventListener('abort', onAbort);
+        stop();
         then(value);
       };
     waiting.resolve = without(resolve);
     waiting.reject = without(reject);
-    signal.addEventListener('abort', onAbort, { once: true });
   }
 
   // Passwords --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 import pg from 'pg';
 import type { TenantId } from '../../../domain/ids.js';
 import type { ScopedPostgres, ScopedTransaction } from '../../../tenancy/postgres/scoped.js';
+import { trappedSignal } from '../../support/trapped-signal.js';
 import { until } from '../../support/until.js';
 import { codeOf, isRunning, openCell, type TestCell } from './support.js';
 
@@ -221,6 +222,21 @@ it('is rolled back by its signal while a statement runs, and its work told so at
   expect(await within).toBe('STATEMENT_REFUSED');
   expect(await ids(scoped)).toEqual([1]);
   // The one connection that there may be is free again.
+  expect(await scoped.transaction(ids)).toEqual([1]);
+});
+
+it('hears a signal whose own methods throw, and its connection is free again', async () => {
+  const scoped = cell.scoped(acme, { interactive: 1 });
+  for (const from of [1, 2]) {
+    const { signal } = trappedSignal(from);
+    expect((await scoped.query({ text: 'SELECT 1 AS one', signal })).rows).toEqual([{ one: 1 }]);
+    expect(await codeOf(scoped.query({ text: 'SELECT 1 / 0', signal }))).toBe('22012');
+  }
+  const { signal, abort } = trappedSignal();
+  const outcome = codeOf(scoped.query({ text: 'SELECT pg_sleep(601)', signal, timeoutMs: 0 }));
+  await until('it runs', () => isRunning(cell, 'pg_sleep(601)'));
+  abort(Object.assign(new Error('enough'), { code: 'ENOUGH' }));
+  expect(await outcome).toBe('ENOUGH');
   expect(await scoped.transaction(ids)).toEqual([1]);
 });
 

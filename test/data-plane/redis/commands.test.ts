@@ -1,4 +1,5 @@
 /** What a tenant's code can do with its namespaces. */
+import { trappedSignal } from '../../support/trapped-signal.js';
 import { manifest, openBench, scopedOf, type Bench } from './support.js';
 import type { RedisNamespace, ScopedRedis, ScopedRedisSource } from '../../../tenancy/redis/scoped.js';
 
@@ -245,6 +246,18 @@ describe('a tenant at its keys', () => {
     await expect(never).rejects.toThrow('enough');
     await expect(abortable.get('a')).rejects.toThrow('enough');
     expect(await notes.get('never')).toBeNull();
+    expect(source.stats().pending).toBe(0);
+  });
+
+  it('a signal whose own methods throw is a signal like another, and leaves nothing counted', async () => {
+    const { signal, abort } = trappedSignal();
+    const abortable = redis.withSignal(signal).namespace('notes');
+    await abortable.set('trapped', 1);
+    expect(await abortable.get('trapped')).toBe('1');
+    const never = abortable.set('trapped', 2);
+    abort(new Error('enough'));
+    await expect(never).rejects.toThrow('enough');
+    expect(await notes.get('trapped')).toBe('1');
     expect(source.stats().pending).toBe(0);
   });
 
