@@ -4,6 +4,7 @@
  */
 import type { AbstractCursor, ClientSession, Document } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
+import { throwIfAborted, whenAborted } from '../signal.js';
 import type { Login } from './login.js';
 import type { Lease } from './seat.js';
 import type { Statement, StatementRunner } from './statement-runner.js';
@@ -41,26 +42,21 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
   }
 
   get closed(): boolean {
-    return this.#state === 'ended' && this.#position >= this.#buffer.length;
+    return this.#state === 'ended' && !this.#hasBuffered;
   }
 
   /** The next document, or null at the end. */
   async next(): Promise<T | null> {
     this.#runner.refuseOthers();
-    for (;;) {
-      if (this.#position < this.#buffer.length) return this.#buffer[this.#position++] as T;
-      if (this.#failure !== undefined) throw this.#failure;
-      if (this.#state === 'ended') return null;
-      await (this.#fetching ??= this.#fetch().finally(() => {
-        this.#fetching = undefined;
-      }));
-    }
+    // Asked again behind each wait: somebody else may have taken what came.
+    while (!this.#hasBuffered) if (!(await this.#more())) return null;
+    return this.#buffer[this.#position++] as T;
   }
 
+  /** Looks, and takes nothing. */
   async hasNext(): Promise<boolean> {
-    const document = await this.next();
-    if (document === null) return false;
-    this.#position--;
+    this.#runner.refuseOthers();
+    while (!this.#hasBuffered) if (!(await this.#more())) return false;
     return true;
   }
 
@@ -106,6 +102,20 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
     return this.#started;
   }
 
+  get #hasBuffered(): boolean {
+    return this.#position < this.#buffer.length;
+  }
+
+  /** Asks the server for more, once for all who wait for it. False at the end. */
+  async #more(): Promise<boolean> {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#state === 'ended') return false;
+    await (this.#fetching ??= this.#fetch().finally(() => {
+      this.#fetching = undefined;
+    }));
+    return true;
+  }
+
   async #fetch(): Promise<void> {
     this.#stopWaiting?.();
     const { statement } = this.#start();
@@ -113,7 +123,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
       if (this.#state === 'new')
         await this.#runner.begin(statement, (lease, session) => this.#open(lease, session));
       else if (this.#source !== undefined) await this.#source.lease.bound(this.#take(this.#source.cursor));
-      statement.signal?.throwIfAborted();
+      throwIfAborted(statement.signal);
     } catch (error) {
       this.#failure = await this.#runner.failure(statement, error);
       await this.#end();
@@ -128,12 +138,10 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
   /** One that is forgotten, or whose reader has gone, is closed. */
   #waitForReader(): void {
     const { statement, idleMs } = this.#start();
-    const { signal } = statement;
     const over = (failure: unknown): void => {
       this.#failure = failure;
       this.#end().catch(() => undefined);
     };
-    const abort = (): void => over(signal?.reason);
     const timer = setTimeout(
       () =>
         over(
@@ -144,10 +152,10 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
         ),
       idleMs,
     ).unref();
-    signal?.addEventListener('abort', abort);
+    const stopListening = whenAborted(statement.signal, over);
     this.#stopWaiting = () => {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', abort);
+      stopListening();
     };
   }
 
@@ -174,6 +182,8 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
 
   async #take(cursor: AbstractCursor<Document>): Promise<void> {
     if (!(await cursor.hasNext())) refuseHalf(cursor);
+    // Closed meanwhile: what comes now is nobody's.
+    if (this.#state === 'ended') return;
     this.#buffer = cursor.readBufferedDocuments();
     this.#position = 0;
   }

@@ -9,6 +9,7 @@ import type { ScopedMongo, ScopedMongoPool } from '../../../tenancy/mongo/scoped
 import { collectionLayouts, tenantPrivileges } from '../../../tenancy/mongo/layout.js';
 import { openLink } from '../../support/link.js';
 import { testStack } from '../../support/stack.js';
+import { trappedSignal } from '../../support/trapped-signal.js';
 import { until } from '../../support/until.js';
 import supportDesk from '../../../manifest/support-desk.js';
 import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
@@ -186,6 +187,13 @@ describe('a collection', () => {
     await expect(transcripts.findOne({}, { signal: gone })).rejects.toThrow('gone');
     await expect(transcripts.find({}, { signal: gone }).toArray()).rejects.toThrow('gone');
     await expect(transcripts.deleteMany({}, { signal: gone })).rejects.toThrow('gone');
+    // Whatever one has of its own is not asked.
+    const { signal, abort } = trappedSignal();
+    expect(await transcripts.updateMany({}, { $set: { text: 'x' } }, { signal })).toMatchObject({
+      modifiedCount: 1,
+    });
+    abort(new Error('gone too'));
+    await expect(transcripts.deleteMany({}, { signal })).rejects.toThrow('gone too');
     const leaving = new AbortController();
     const asked = transcripts.insertMany(
       Array.from({ length: 2_000 }, () => transcript()),
@@ -197,6 +205,36 @@ describe('a collection', () => {
     // What was left behind keeps its client for as long as it takes.
     await until('no lease is left', () => pool.stats().leases === 0);
   });
+});
+
+it('a cursor takes no less and no more, whoever looks whether there is another while others take', async () => {
+  const transcripts = mongoOf(20).collection('transcripts');
+  await transcripts.insertMany(Array.from({ length: 7 }, (_, i) => transcript(`t${i}`)));
+  const cursor = transcripts.find({}, { batchSize: 2 });
+  const texts: unknown[] = [];
+  const take = async (): Promise<void> => {
+    const found = await cursor.next();
+    if (found !== null) texts.push(found['text']);
+  };
+  for (let i = 0; i < 7; i++) await Promise.all([take(), cursor.hasNext(), take(), cursor.hasNext()]);
+  expect(texts.sort()).toEqual(['t0', 't1', 't2', 't3', 't4', 't5', 't6']);
+  expect([await cursor.hasNext(), await cursor.next()]).toEqual([false, null]);
+});
+
+it('a cursor that is closed has nothing more, also where somebody looked meanwhile', async () => {
+  const transcripts = mongoOf(21).collection('transcripts');
+  await transcripts.insertMany(Array.from({ length: 6 }, () => transcript()));
+  for (const begin of ['new', 'begun', 'at the end of a batch']) {
+    const cursor = transcripts.find({}, { batchSize: 2 });
+    if (begin !== 'new') await cursor.next();
+    if (begin === 'at the end of a batch') await cursor.next();
+    const looked = cursor.hasNext();
+    await cursor.close();
+    await looked;
+    expect([await cursor.next(), await cursor.hasNext(), await cursor.next()]).toEqual([null, false, null]);
+    expect(cursor.closed).toBe(true);
+  }
+  await until('no lease is left', () => pool.stats().leases === 0);
 });
 
 describe('tenants side by side', () => {
