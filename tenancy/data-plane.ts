@@ -88,7 +88,7 @@ export interface Tenantry {
   asPlatform<T>(reason: string, work: () => T | Promise<T>): Promise<T>;
   /** Express middleware that enters the tenant a request is for. */
   tenancy(options: TenancyOptions): RequestHandler;
-  /** The current tenant's context as signed text. @throws TenantryError NO_TENANT_CONTEXT */
+  /** The current tenant's context as signed text. @throws TenantryError NO_TENANT_CONTEXT; RangeError of a `ttlMs` that is none */
   snapshot(options?: SnapshotOptions): string;
   /** Runs `work` as the tenant of a snapshot, as that tenant is now. @throws as `runWithTenant`, and CONTEXT_REFUSED */
   restore<T>(
@@ -170,6 +170,8 @@ export function openTenantry(options: TenantryOptions): Tenantry {
     snapshot({ purpose = 'job', ttlMs = DAY } = {}) {
       const issuedAt = Date.now();
       if (!PURPOSE.test(purpose)) throw new TypeError('a purpose has letters, digits and . _ / -');
+      // Text would be put behind the time as it is now, which makes an end that never comes.
+      if (!(Number.isFinite(ttlMs) && ttlMs > 0)) throw new RangeError('ttlMs must be a number above 0');
       return signer.sign(`job:${purpose}`, {
         ...claimsOf(currentTenant()),
         issuedAt,

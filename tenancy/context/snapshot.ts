@@ -122,7 +122,9 @@ function claimsIn(body: string): Claims {
   const claims = parsed as Claims;
   if (
     !isUuid(claims.tenant) ||
-    typeof claims.issuedAt !== 'number' ||
+    !Number.isFinite(claims.issuedAt) ||
+    // Of anything but a number it could not be said that it has passed.
+    (claims.expiresAt !== undefined && !Number.isFinite(claims.expiresAt)) ||
     typeof claims.correlationId !== 'string'
   )
     throw refused('it is not one of ours');

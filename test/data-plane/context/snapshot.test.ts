@@ -76,6 +76,11 @@ describe('the signed text', () => {
     expect(reason(() => early.verify('job', text))).toBe('it comes from the future');
   });
 
+  test('is refused with an end or a beginning that is no number', () => {
+    for (const odd of [{ expiresAt: `${Date.now()}1000` }, { expiresAt: null }, { issuedAt: '1' }])
+      expectRefused(signer.sign('job', { ...claims(), ...(odd as unknown as Claims) }));
+  });
+
   test('outlives a rotation of keys for as long as the old one is kept', () => {
     const next = { id: 'k2', secret: randomBytes(32) };
     const old = signer.sign('job', claims());
@@ -145,6 +150,12 @@ describe('snapshot and restore', () => {
         'CONTEXT_REFUSED',
       2_000,
     );
+  });
+
+  test('are not taken for a time that is none, such as text from the environment', async () => {
+    const { slug } = await insertTenant(world);
+    for (const ttlMs of ['1000', Number.NaN, Number.POSITIVE_INFINITY, 0, -1, null])
+      await expect(take(slug, { ttlMs: ttlMs as number })).rejects.toThrow(RangeError);
   });
 
   test('meet the tenant as it is when it is restored', async () => {
