@@ -5,10 +5,12 @@ import { redisKeyPrefix } from '../../domain/names.js';
 
 /**
  * Scripting stays off, and so does everything that lists keys, users or connections, or leads to another database, where
- * nobody looks for a tenant's keys.
+ * nobody looks for a tenant's keys. So does what holds up a connection, or changes it for whoever has it next: those that
+ * wait, WATCH, SELECT, CLIENT. XREAD is one that may wait; without BLOCK it does not. AUTH, HELLO, RESET and QUIT no ACL
+ * can take away: the data plane does not send the last two.
  */
 export const ACL_RULES =
-  '+@read +@write +@connection +@transaction -@dangerous -@admin -@scripting -scan -keys -randomkey -select -move -copy -client -dbsize -wait'.split(
+  '+@read +@write +multi +exec -@blocking -@dangerous -@admin -@scripting -scan -keys -randomkey -move -copy -dbsize +xread'.split(
     ' ',
   );
 

@@ -13,7 +13,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { TenantryError } from '../../domain/errors.js';
 import { currentTenant } from '../context/tenant-context.js';
 import { refuseOtherThanText } from './keys.js';
-import type { RedisNamespace, ScopedRedis } from './scoped.js';
+import { type RedisNamespace, type ScopedRedis, wireKeyIn } from './scoped.js';
 
 export interface CacheOptions {
   /** Default: `cache`. */
@@ -64,11 +64,12 @@ export function createCache(options: CacheOptions = {}): Cache {
     maxLoads = 1_000,
     redis = (): ScopedRedis => currentTenant().redis,
   } = options;
-  /** By tenant and key. */
+  /** By key as the server has it: another tenant's is another one. */
   const loads = new Map<string, Load>();
   let running = 0;
 
-  return {
+  // One for all tenants.
+  return Object.freeze<Cache>({
     async getOrSet<T>(key: string, load: () => T | Promise<T>, own: { ttlSeconds?: number } = {}) {
       const parsed = (text: string | undefined): T =>
         (text === undefined ? undefined : JSON.parse(text)) as T;
@@ -105,7 +106,7 @@ export function createCache(options: CacheOptions = {}): Cache {
     async delete(key) {
       await place(key).cached.del(valueOf(key), lockOf(key));
     },
-  };
+  });
 
   /** One load that others in this process wait for, until it is overdue. */
   function begin(
@@ -143,8 +144,8 @@ export function createCache(options: CacheOptions = {}): Cache {
   function place(key: string): { cached: RedisNamespace; name: string } {
     // As a part of another text anything would do, and any two objects be the same key.
     refuseOtherThanText(key);
-    const scoped = redis();
-    return { cached: scoped.namespace(namespace), name: `${scoped.tenantId} ${key}` };
+    const cached = redis().namespace(namespace);
+    return { cached, name: wireKeyIn(cached, valueOf(key)) };
   }
 
   /** Milliseconds. */

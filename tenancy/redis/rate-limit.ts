@@ -94,7 +94,8 @@ export function createRateLimiter(options: RateLimitOptions): RateLimiter {
     };
   }
 
-  return {
+  // One for all tenants.
+  return Object.freeze<RateLimiter>({
     consume,
     async reset(key) {
       await redis().namespace(namespace).del(keyed(key));
@@ -117,7 +118,7 @@ export function createRateLimiter(options: RateLimitOptions): RateLimiter {
         next(new TenantryError('QUOTA_EXCEEDED', { what: 'requests in this window' }));
       };
     },
-  };
+  });
 }
 
 /** A tenant that may only read cannot be counted, and is to read on. */

@@ -78,7 +78,7 @@ export function createScopedRedis({ servers, manifest, ...options }: ScopedRedis
     signal: AbortSignal | undefined,
   ): ScopedRedis {
     const { tenantId, mode } = context;
-    return {
+    return Object.freeze<ScopedRedis>({
       store: 'redis',
       tenantId,
       namespace: (name) => namespaceOf(performer(tenantId, mode, signal, name)),
@@ -86,7 +86,7 @@ export function createScopedRedis({ servers, manifest, ...options }: ScopedRedis
         if (!isSignal(next)) throw refusedStatement('a signal that is none');
         return scoped(context, signal === undefined ? next : AbortSignal.any([signal, next]));
       },
-    };
+    });
   }
 
   function performer(
@@ -206,30 +206,51 @@ const EXEC = encode(['EXEC']);
 type AnyCommand = (keys: Keys, ...args: unknown[]) => Sent<unknown>;
 const TABLE = Object.entries(COMMANDS) as unknown as [Name, AnyCommand][];
 
+/** A performer sends anything, so nothing that is handed out leads to it. */
 class DirectCommands {
-  constructor(readonly performer: Performer) {}
+  readonly #performer: Performer;
+  constructor(performer: Performer) {
+    this.#performer = performer;
+    Object.freeze(this);
+  }
   get ttlSeconds(): number | undefined {
-    return this.performer.keys.ttlSeconds;
+    return this.#performer.keys.ttlSeconds;
   }
   pipeline(): ChainedCommands {
-    return new ChainedCommands(this.performer, false);
+    return new ChainedCommands(this.#performer, false);
   }
   multi(): ChainedCommands {
-    return new ChainedCommands(this.performer, true);
+    return new ChainedCommands(this.#performer, true);
+  }
+  static wireKey(commands: DirectCommands, key: string): string {
+    return commands.#performer.keys.wire(key);
+  }
+  static async run(commands: DirectCommands, command: AnyCommand, args: unknown[]): Promise<unknown> {
+    const sent = command(commands.#performer.keys, ...args);
+    const [reply = null] = await commands.#performer.perform([sent], false);
+    const error = errorIn(reply);
+    if (error !== undefined) throw storeError('redis', error);
+    return sent.reply(reply);
   }
 }
 
 class ChainedCommands {
-  readonly commands: Sent<unknown>[] = [];
-  constructor(
-    readonly performer: Performer,
-    readonly atomic: boolean,
-  ) {}
+  readonly #commands: Sent<unknown>[] = [];
+  readonly #performer: Performer;
+  readonly #atomic: boolean;
+  constructor(performer: Performer, atomic: boolean) {
+    this.#performer = performer;
+    this.#atomic = atomic;
+    Object.freeze(this);
+  }
+  static add(chain: ChainedCommands, command: AnyCommand, args: unknown[]): void {
+    chain.#commands.push(command(chain.#performer.keys, ...args));
+  }
   async exec(): Promise<unknown[]> {
-    if (this.commands.length === 0) return [];
+    if (this.#commands.length === 0) return [];
     // Taken out, so that the same chain never runs twice.
-    const commands = this.commands.splice(0);
-    const replies = await this.performer.perform(commands, this.atomic);
+    const commands = this.#commands.splice(0);
+    const replies = await this.#performer.perform(commands, this.#atomic);
     return replies.map((reply, i) => {
       const error = errorIn(reply);
       return error === undefined
@@ -241,21 +262,26 @@ class ChainedCommands {
 
 for (const [name, command] of TABLE) {
   Object.defineProperty(DirectCommands.prototype, name, {
-    value: async function (this: DirectCommands, ...args: unknown[]) {
-      const sent = command(this.performer.keys, ...args);
-      const [reply = null] = await this.performer.perform([sent], false);
-      const error = errorIn(reply);
-      if (error !== undefined) throw storeError('redis', error);
-      return sent.reply(reply);
+    value: function (this: DirectCommands, ...args: unknown[]) {
+      return DirectCommands.run(this, command, args);
     },
   });
   Object.defineProperty(ChainedCommands.prototype, name, {
     value: function (this: ChainedCommands, ...args: unknown[]) {
-      this.commands.push(command(this.performer.keys, ...args));
+      ChainedCommands.add(this, command, args);
       return this;
     },
   });
 }
+for (const { prototype } of [DirectCommands, ChainedCommands]) {
+  // Nobody makes one for a performer of their own; and all tenants' handles share what is on it.
+  Object.defineProperty(prototype, 'constructor', { value: undefined });
+  Object.freeze(prototype);
+}
+
+/** A key as the server has it, so the tenant's and the namespace's alone, whatever else the handle is made to say. */
+export const wireKeyIn = (namespace: RedisNamespace, key: string): string =>
+  DirectCommands.wireKey(namespace as unknown as DirectCommands, key);
 
 /** The methods are made from the table that the type is made from. */
 const namespaceOf = (performer: Performer): RedisNamespace =>

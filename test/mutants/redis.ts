@@ -55,10 +55,16 @@ export const REDIS_MUTANTS: readonly Mutant[] = [
   },
   without('-@dangerous'),
   without('-scan'),
-  without('-select'),
   without('-move'),
   without('-copy'),
-  without('-client'),
+  without('-@blocking'),
+  {
+    name: 'Redis: users may change the connection for whoever has it next',
+    file: RULES,
+    find: ' +multi ',
+    replace: ' +@connection +@transaction +multi ',
+    ...BY_PASSED,
+  },
   {
     name: 'Redis: keys go out without the prefix',
     file: 'tenancy/redis/keys.ts',

@@ -53,11 +53,13 @@ test('no argument holds a space, so none is two rules', () => {
 });
 
 test('what is taken away is taken away last, so that no category gives it back', () => {
-  const given = ACL_RULES.findLastIndex((rule) => rule.startsWith('+'));
+  const given = ACL_RULES.findLastIndex((rule) => rule.startsWith('+@'));
   const taken = ACL_RULES.findIndex((rule) => rule.startsWith('-'));
   expect(given).toBeGreaterThanOrEqual(0);
   expect(given).toBeLessThan(taken);
   expect(ACL_RULES).not.toContain('+@all');
-  for (const rule of ['-@dangerous', '-@admin', '-@scripting', '-keys', '-scan', '-randomkey'])
+  // Behind that comes a command by its name alone.
+  expect(ACL_RULES.slice(taken).filter((rule) => rule.startsWith('+'))).toEqual(['+xread']);
+  for (const rule of ['-@blocking', '-@dangerous', '-@admin', '-@scripting', '-keys', '-scan', '-randomkey'])
     expect(ACL_RULES).toContain(rule);
 });

@@ -56,6 +56,22 @@ describe('the cache', () => {
     expect(await bench.admin.exists(valueKey(two, 'a'))).toBe(0);
   });
 
+  it("a handle that says it is another tenant's joins none of their loads", async () => {
+    const [mine, theirs] = await bench.tenants(2);
+    if (mine === undefined || theirs === undefined) throw new Error('no tenants');
+    const source = bench.source();
+    const handle = scopedOf(source, mine);
+    let current: ScopedRedis = scopedOf(source, theirs);
+    const cache = createCache({ redis: () => current });
+    const loader = gate('of theirs');
+    const loading = cache.getOrSet('a', loader.load);
+    await loader.begun;
+    current = { ...handle, tenantId: theirs.tenantId };
+    expect(await cache.getOrSet('a', () => 'of mine')).toBe('of mine');
+    loader.open();
+    expect(await loading).toBe('of theirs');
+  });
+
   it("a loader's failure reaches all who wait, and is not kept", async () => {
     const cache = cacheOf(await bench.tenant());
     const failure = new Error('no such customer');

@@ -2,6 +2,7 @@
 import { createServer, connect, type AddressInfo, type Server } from 'node:net';
 import { once } from 'node:events';
 import { TenantryError } from '../../../domain/errors.js';
+import { newTenantId } from '../../../domain/ids.js';
 import { redisKey } from '../../../domain/names.js';
 import { type Account, Lane, type Outcome } from '../../../tenancy/redis/lane.js';
 import { encode } from '../../../tenancy/redis/resp.js';
@@ -164,6 +165,15 @@ describe('tenants on shared connections', () => {
       ['SUBSCRIBE', 'x'],
       ['PUBLISH', 'x', 'y'],
       ['WAIT', '0', '0'],
+      // Its own keys, on a connection that others wait for, or have next.
+      ['WATCH', `${tenant.prefix}notes:a`],
+      ['UNWATCH'],
+      ['DISCARD'],
+      ['PING'],
+      ['BLPOP', `${tenant.prefix}notes:list`, '0'],
+      ['BLMOVE', `${tenant.prefix}notes:a`, `${tenant.prefix}notes:b`, 'LEFT', 'LEFT', '0'],
+      ['BZPOPMIN', `${tenant.prefix}notes:z`, '0'],
+      ['XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', `${tenant.prefix}notes:s`, '>'],
       ['MEMORY', 'USAGE', theirs],
       ['OBJECT', 'ENCODING', theirs],
       ['XREAD', 'STREAMS', theirs, '0'],
@@ -176,6 +186,27 @@ describe('tenants on shared connections', () => {
     );
     expect(answers).toEqual(forbidden.map(([name]) => [name, 'NOPERM']));
     expect(await bench.admin.get(theirs)).toBe('secret');
+  });
+
+  it('a handle leads to nothing that sends, and says of itself what it was made to say', async () => {
+    const tenant = await bench.tenant();
+    const redis = scopedOf(bench.source(), tenant);
+    const notes = redis.namespace('notes');
+    const handles: object[] = [redis, notes, notes.pipeline(), notes.multi()];
+    for (const handle of handles) {
+      expect(Object.isFrozen(handle)).toBe(true);
+      expect(Reflect.ownKeys(handle).filter((name) => typeof Reflect.get(handle, name) === 'object')).toEqual(
+        [],
+      );
+      expect(Reflect.set(handle, 'tenantId', newTenantId())).toBe(false);
+    }
+    for (const handle of handles.slice(1)) {
+      expect(Reflect.ownKeys(handle)).toEqual([]);
+      expect(Reflect.get(handle, 'constructor')).toBeUndefined();
+      // All tenants' handles share it.
+      expect(Object.isFrozen(Object.getPrototypeOf(handle))).toBe(true);
+    }
+    expect(redis.tenantId).toBe(tenant.tenantId);
   });
 
   it('has no method for what looks around, runs code, waits or changes the user', async () => {
