@@ -9,8 +9,10 @@
  * with (the last element of a list was popped, its end was brought nearer) and one whose write the server refused are
  * counted until a refused write looks for such.
  *
- * Bytes are MEMORY USAGE of up to 64 keys taken at random, times their number (so up to 64 keys exact), plus what this
- * process wrote since; other processes' writes of the last second are not in it.
+ * Bytes are MEMORY USAGE, of all elements, of up to 64 keys taken at random, times their number (so up to 64 keys
+ * exact), and of those by themselves that were found to be a large part of it; plus the bytes that this process sent
+ * since. That is looked at again after a second, at the limit at once, but no more often than so that the server spends a
+ * twentieth of its time on it: collections of millions of elements are looked at every few seconds.
  */
 import { randomUUID } from 'node:crypto';
 import { TenantryError } from '../../domain/errors.js';
@@ -27,7 +29,11 @@ export type Send = (
 ) => Promise<Reply[]>;
 
 const SAMPLE = 64;
+/** Milliseconds until it is looked at again, and at the limit. */
 const ESTIMATE_FOR = 1_000;
+const REFUSE_FOR = 20;
+/** As many times as long as a look took passes before the next one. */
+const PACE = 20;
 const MAX_ESTIMATES = 50_000;
 /** Milliseconds. Longer than a write is under way, and than the clocks of processes and server differ. */
 const GRACE = 10_000;
@@ -82,13 +88,20 @@ export function placesOf(
 }
 
 /** Bytes in the index's keys, as last weighed, and what was claimed since. */
-interface Estimate {
+interface Estimate extends Weight {
   at: number;
-  bytes: number;
   since: number;
   /** Claimed by writes that have not ended: a weighing may miss them. */
   underWay: number;
   weighing: Promise<void> | undefined;
+}
+
+interface Weight {
+  bytes: number;
+  /** Keys that are a large part of it: looked at each time, for among many a sample would miss them. */
+  heavy: readonly string[];
+  /** Milliseconds that the look took the server. */
+  took: number;
 }
 
 export interface Quotas {
@@ -133,8 +146,8 @@ export function createQuotas(): Quotas {
       if (estimate.weighing !== undefined) continue;
       const age = performance.now() - estimate.at;
       const isOver = estimate.bytes + estimate.since + bytes > maxBytes;
-      // A refusal is by what is there now, not by what was there a while ago.
-      if (age > (isOver ? 20 : ESTIMATE_FOR)) {
+      // A refusal is by what is there now, not by what was there a while ago, as far as it is cheap to look.
+      if (age > Math.max(isOver ? REFUSE_FOR : ESTIMATE_FOR, estimate.took * PACE)) {
         await weighAgain(estimate, index, send);
         continue;
       }
@@ -152,7 +165,15 @@ export function createQuotas(): Quotas {
     const known = estimates.get(index);
     if (known !== undefined) return known;
     if (estimates.size >= MAX_ESTIMATES) estimates.clear();
-    const fresh = { at: Number.NEGATIVE_INFINITY, bytes: 0, since: 0, underWay: 0, weighing: undefined };
+    const fresh: Estimate = {
+      at: Number.NEGATIVE_INFINITY,
+      bytes: 0,
+      heavy: [],
+      took: 0,
+      since: 0,
+      underWay: 0,
+      weighing: undefined,
+    };
     estimates.set(index, fresh);
     return fresh;
   }
@@ -160,9 +181,9 @@ export function createQuotas(): Quotas {
   /** Once for all who wait for it: each with a weight of its own would find room for itself alone. */
   function weighAgain(estimate: Estimate, index: string, send: Send): Promise<void> {
     estimate.since = estimate.underWay;
-    estimate.weighing = weigh(index, send)
-      .then((bytes) => {
-        estimate.bytes = bytes;
+    estimate.weighing = weigh(index, estimate.heavy, send)
+      .then((weight) => {
+        Object.assign(estimate, weight);
         estimate.at = performance.now();
       })
       .finally(() => {
@@ -263,15 +284,28 @@ async function forget(
   return gone.length - back.length;
 }
 
-async function weigh(index: string, send: Send): Promise<number> {
-  const [members] = await send([['ZRANDMEMBER', index, String(SAMPLE)]], { atomic: false, isRead: true });
-  const sample = members as string[];
+async function weigh(index: string, heavy: readonly string[], send: Send): Promise<Weight> {
+  const read = { atomic: false, isRead: true };
+  const begun = performance.now();
+  const [sample] = await send([['ZRANDMEMBER', index, String(SAMPLE)]], read);
+  const keys = [...new Set([...heavy, ...(sample as string[])])];
+  const asked = performance.now();
   const [total, ...weights] = await send(
-    [['ZCARD', index], ...sample.map((key) => ['MEMORY', 'USAGE', key])],
-    { atomic: false, isRead: true },
+    // Of SAMPLES other than 0 only the first elements count, whatever is behind them.
+    [['ZCARD', index], ...keys.map((key) => ['MEMORY', 'USAGE', key, 'SAMPLES', '0'])],
+    read,
   );
-  const sum = weights.reduce<number>((bytes, weight) => bytes + (typeof weight === 'number' ? weight : 0), 0);
-  return sample.length === 0 ? 0 : (sum / sample.length) * Number(total);
+  // Less the way there and back, which is what the first command took.
+  const took = Math.max(0, performance.now() - asked - (asked - begun));
+  const bytesOf = (at: number): number => Number(weights[at] ?? 0);
+  const sum = (from: number, to: number): number =>
+    keys.slice(from, to).reduce((bytes, _, i) => bytes + bytesOf(from + i), 0);
+  const sampled = keys.length - heavy.length;
+  const others = Number(total) - heavy.filter((_, i) => weights[i] !== null).length;
+  const scale = Number(total) <= SAMPLE || sampled === 0 ? 1 : others / sampled;
+  const bytes = sum(0, heavy.length) + sum(heavy.length, keys.length) * scale;
+  // There are no more than 64 of those.
+  return { bytes, heavy: keys.filter((_, i) => bytesOf(i) > bytes / SAMPLE), took };
 }
 
 const exceeded = ({ namespace }: Keys, what: 'keys' | 'bytes'): TenantryError =>

@@ -1,7 +1,8 @@
 /** What a namespace may hold. */
-import type { ScopedRedis } from '../../../tenancy/redis/scoped.js';
+import { defineManifest } from '../../../domain/manifest.js';
+import type { RedisNamespace, ScopedRedis } from '../../../tenancy/redis/scoped.js';
 import { until } from '../../support/until.js';
-import { type Bench, openBench, scopedOf, type TestTenant } from './support.js';
+import { type Bench, manifest, openBench, scopedOf, type TestTenant } from './support.js';
 
 const EXCEEDED = { code: 'QUOTA_EXCEEDED' };
 
@@ -166,6 +167,45 @@ describe('quotas', () => {
     expect(written).toBeLessThanOrEqual(9);
     await small.del('k0', 'k1', 'k2');
     await until('there is room', () => small.set('again', 'x'.repeat(1_000)).catch(() => undefined));
+  });
+
+  describe('of one key with many elements', () => {
+    const LIMIT = 1_000_000;
+    const limited = defineManifest({ ...manifest, redis: { namespaces: { large: { maxBytes: LIMIT } } } });
+    let large: RedisNamespace;
+    beforeEach(() => {
+      large = scopedOf(bench.source({ manifest: limited }), tenant).namespace('large');
+    });
+    const push = async (): Promise<boolean> => {
+      await new Promise((resolve) => setTimeout(resolve, 25));
+      return large.rpush('list', 'y'.repeat(100_000)).then(
+        () => true,
+        () => false,
+      );
+    };
+    const weight = async (): Promise<number> =>
+      Number(await bench.admin.call('MEMORY', 'USAGE', `${tenant.prefix}large:list`, 'SAMPLES', '0'));
+
+    it('bytes: all are looked at, not the first few', async () => {
+      // Each second one has a node of its own, and then they are all small.
+      for (let i = 0; i < 12; i++) await large.rpush('list', i % 2 === 0 ? 's' : 'L'.repeat(9_000));
+      for (let i = 1; i < 12; i += 2) await large.lset('list', i, 's');
+      for (let i = 0; i < 40; i++) await push();
+      expect(await push()).toBe(false);
+      expect(await weight()).toBeLessThan(LIMIT * 1.2);
+      await large.del('list');
+      await until('there is room', push);
+    });
+
+    it('bytes: one that was once found too large is not missed among many small ones', async () => {
+      await large.mset(Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`k${i}`, 1])));
+      for (let i = 0; i < 100; i++) await push();
+      const last = [];
+      for (let i = 0; i < 20; i++) last.push(await push());
+      expect(last).toEqual(last.map(() => false));
+      await large.del('list');
+      await until('there is room', push);
+    });
   });
 
   it('of one tenant are not those of another', async () => {
