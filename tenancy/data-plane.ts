@@ -21,6 +21,7 @@ import {
   type DirectoryOptions,
   keyOf,
   type TenantEntry,
+  type TenantKey,
 } from './context/directory.js';
 import { type CellStores, type Circumstances, EnteredTenant } from './context/entered-tenant.js';
 import { asPlatform, logPlatformAccess, type OnPlatformAccess } from './context/platform.js';
@@ -147,11 +148,10 @@ export function openTenantry(options: TenantryOptions): Tenantry {
     return cells.open(entry.cell).then((opened) => new EnteredTenant(entry, mode, opened, come));
   };
   const enter = async <T>(
-    idOrSlug: string,
+    key: TenantKey | undefined,
     come: Circumstances,
     work: (tenant: Tenant) => T | Promise<T>,
   ): Promise<T> => {
-    const key = keyOf(idOrSlug);
     const entry = key === undefined ? undefined : (directory.peek(key) ?? (await directory.find(key)));
     if (entry === undefined) throw new TenantryError('TENANT_NOT_FOUND');
     const tenant = await admit(entry, come);
@@ -161,10 +161,11 @@ export function openTenantry(options: TenantryOptions): Tenantry {
   const handingOn: HandingOn = {
     signer,
     directory,
-    enter: (claims, work) => enter(claims.tenant, circumstancesOf(claims), work),
+    // Signed by us, so an id and no slug.
+    enter: (claims, work) => enter(`id:${claims.tenant}`, circumstancesOf(claims), work),
   };
   return {
-    runWithTenant: (idOrSlug, work, run = {}) => enter(idOrSlug, { ...inherited(), ...run }, work),
+    runWithTenant: (idOrSlug, work, run = {}) => enter(keyOf(idOrSlug), { ...inherited(), ...run }, work),
     asPlatform: (reason, work) => asPlatform(reason, work, record),
     tenancy: (how) => createTenancy({ directory, admit }, how),
     snapshot({ purpose = 'job', ttlMs = DAY } = {}) {

@@ -61,6 +61,11 @@ test('text that is the id of one tenant and the slug of another enters neither, 
   expect(await tenantry.handingOn.directory.find(key ?? 'slug:none')).toBeUndefined();
 });
 
+test('what was signed for the tenant whose id it is enters that one: it has no slugs in it', async () => {
+  const snapshot = await tenantry.runWithTenant(victim.slug, () => tenantry.snapshot());
+  expect(await tenantry.restore(snapshot, () => currentTenant().tenantId)).toBe(victim.tenantId);
+});
+
 test('a slug that looks like the id of nobody enters nobody by it', async () => {
   const { slug, tenantId } = await plant(randomUUID());
   expect(await codeOf(() => entered(slug))).toBe('TENANT_NOT_FOUND');
