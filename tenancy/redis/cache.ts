@@ -64,6 +64,8 @@ export function createCache(options: CacheOptions = {}): Cache {
     maxLoads = 1_000,
     redis = (): ScopedRedis => currentTenant().redis,
   } = options;
+  for (const [name, given] of Object.entries({ lockMs, maxBytes, maxLoads, ttlSeconds: options.ttlSeconds }))
+    if (given !== undefined) refuseOtherThanPositive(name, given);
   /** By key as the server has it: another tenant's is another one. */
   const loads = new Map<string, Load>();
   let running = 0;
@@ -150,7 +152,9 @@ export function createCache(options: CacheOptions = {}): Cache {
 
   /** Milliseconds. */
   function endOf({ ttlSeconds }: RedisNamespace, own: { ttlSeconds?: number }): number {
-    return Math.ceil((own.ttlSeconds ?? options.ttlSeconds ?? ttlSeconds ?? FIVE_MINUTES) * 1_000);
+    const lives = own.ttlSeconds ?? options.ttlSeconds ?? ttlSeconds ?? FIVE_MINUTES;
+    refuseOtherThanPositive('ttlSeconds', lives);
+    return Math.ceil(lives * 1_000);
   }
 
   /** Under the lock, or once somebody else has had it for too long, or when there can be none. */
@@ -225,6 +229,11 @@ export function createCache(options: CacheOptions = {}): Cache {
 // Two kinds of key that no key of the product can make the same.
 const valueOf = (key: string): string => `v:${key}`;
 const lockOf = (key: string): string => `l:${key}`;
+
+/** Text, such as from the environment, would be put behind the time as it is now. */
+function refuseOtherThanPositive(name: string, value: number): void {
+  if (!(Number.isFinite(value) && value > 0)) throw new RangeError(`${name} must be a number above 0`);
+}
 
 const json = (value: unknown): string | undefined => JSON.stringify(value);
 

@@ -154,8 +154,13 @@ function set<R>(
   return { args, makes: [wire], lives, isRead: false, reply };
 }
 
-/** Milliseconds: what was asked, and no more than the namespace allows. */
+/**
+ * Milliseconds: what was asked, and no more than the namespace allows.
+ * @throws TenantryError STATEMENT_REFUSED of text, say, which would be put behind the time in the index of a quota
+ */
 function shorter({ ttlSeconds }: Keys, asked: number | undefined): number | undefined {
+  if (asked !== undefined && !Number.isFinite(asked))
+    throw refusedStatement('how long a key is to live is not a number');
   if (ttlSeconds === undefined) return asked;
   return Math.min(asked ?? Number.POSITIVE_INFINITY, ttlSeconds * 1_000);
 }

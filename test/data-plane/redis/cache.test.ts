@@ -182,6 +182,16 @@ describe('the cache', () => {
     }
   });
 
+  it('takes no option that is not a number above 0', async () => {
+    for (const odd of ['100', Number.NaN, 0, -1] as number[]) {
+      for (const name of ['lockMs', 'maxBytes', 'maxLoads', 'ttlSeconds'])
+        expect(() => createCache({ [name]: odd })).toThrow(RangeError);
+      const cache = cacheOf(await bench.tenant());
+      const asked = cache.getOrSet('a', () => 1, { ttlSeconds: odd });
+      await expect(asked).rejects.toThrow(RangeError);
+    }
+  });
+
   it('loads at once are bounded', async () => {
     const cache = cacheOf(await bench.tenant(), { maxLoads: 2 });
     const loader = gate('made');

@@ -208,6 +208,20 @@ describe('a tenant at its keys', () => {
     await expect(drafts.persist('list')).rejects.toMatchObject({ code: 'STATEMENT_REFUSED' });
   });
 
+  it('what lives for no number of milliseconds is refused, also where the namespace would end it', async () => {
+    const drafts = redis.namespace('drafts');
+    for (const time of ['1000', Number.NaN, Number.POSITIVE_INFINITY] as unknown as number[])
+      for (const work of [
+        () => notes.set('a', 1, { px: time }),
+        () => drafts.set('a', 1, { px: time }),
+        () => notes.pexpire('a', time),
+        () => notes.getex('a', { px: time }),
+        () => notes.setex('a', Number.NaN, 1),
+      ])
+        await expect((async () => work())()).rejects.toMatchObject({ code: 'STATEMENT_REFUSED' });
+    expect(await notes.exists('a')).toBe(0);
+  });
+
   it('session, cache and rate are there without being declared; others and hidden names are not', async () => {
     const bare = bench.source({ manifest: { ...manifest, redis: { namespaces: {} } } });
     const tenant = await bench.tenant();
