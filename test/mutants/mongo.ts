@@ -143,8 +143,8 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
   {
     name: 'MongoDB: a cursor whose reader has gone keeps its client',
     file: 'tenancy/mongo/scoped-cursor.ts',
-    find: "signal?.addEventListener('abort', abort);",
-    replace: '',
+    find: 'whenAborted(statement.signal, over)',
+    replace: 'whenAborted(undefined, over)',
     tests: ['test/data-plane/mongo/client-pool.test.ts'],
   },
   {
