@@ -36,6 +36,7 @@ import {
 } from './context/tenant-context.js';
 import { createTenancy, type TenancyOptions } from './express/tenancy.js';
 import type { AskAccess } from './mongo/statement-runner.js';
+import { refuseOtherThanPositive } from './positive.js';
 
 export interface TenantryOptions {
   /** The control database as the lookup role; reached directly, since a pooler in transaction mode cannot LISTEN. */
@@ -171,8 +172,7 @@ export function openTenantry(options: TenantryOptions): Tenantry {
     snapshot({ purpose = 'job', ttlMs = DAY } = {}) {
       const issuedAt = Date.now();
       if (!PURPOSE.test(purpose)) throw new TypeError('a purpose has letters, digits and . _ / -');
-      // Text would be put behind the time as it is now, which makes an end that never comes.
-      if (!(Number.isFinite(ttlMs) && ttlMs > 0)) throw new RangeError('ttlMs must be a number above 0');
+      refuseOtherThanPositive('ttlMs', ttlMs);
       return signer.sign(`job:${purpose}`, {
         ...claimsOf(currentTenant()),
         issuedAt,

@@ -12,6 +12,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { TenantryError } from '../../domain/errors.js';
 import { currentTenant } from '../context/tenant-context.js';
+import { refuseOtherThanPositive } from '../positive.js';
 import { refuseOtherThanText } from './keys.js';
 import { type RedisNamespace, type ScopedRedis, wireKeyIn } from './scoped.js';
 
@@ -229,11 +230,6 @@ export function createCache(options: CacheOptions = {}): Cache {
 // Two kinds of key that no key of the product can make the same.
 const valueOf = (key: string): string => `v:${key}`;
 const lockOf = (key: string): string => `l:${key}`;
-
-/** Text, such as from the environment, would be put behind the time as it is now. */
-function refuseOtherThanPositive(name: string, value: number): void {
-  if (!(Number.isFinite(value) && value > 0)) throw new RangeError(`${name} must be a number above 0`);
-}
 
 const json = (value: unknown): string | undefined => JSON.stringify(value);
 

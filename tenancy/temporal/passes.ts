@@ -7,6 +7,7 @@
  */
 import { type Claims, claimsOf, CLOCK_SKEW, refused, type Signer } from '../context/snapshot.js';
 import type { TenantContext } from '../context/tenant-context.js';
+import { refuseOtherThanPositive } from '../positive.js';
 
 export interface PassOptions {
   readonly namespace: string;
@@ -26,6 +27,8 @@ const SCHEDULED = /^(.+)-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/s;
 
 export function createPasses(signer: Signer, options: PassOptions) {
   const { namespace, startWithinMs = 600_000, messageTtlMs = 3_600_000 } = options;
+  refuseOtherThanPositive('startWithinMs', startWithinMs);
+  refuseOtherThanPositive('messageTtlMs', messageTtlMs);
   const bound = (...parts: string[]): string => JSON.stringify([namespace, ...parts]);
   /** Claims of a context, or those of a verified run, signed anew. */
   const fresh = (claims: Omit<Claims, 'issuedAt'>): Claims => ({ ...claims, issuedAt: Date.now() });
