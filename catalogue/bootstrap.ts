@@ -106,13 +106,25 @@ const SEEN_BY_ALL = [
   'pg_catalog.pg_stat_get_backend_activity(integer)',
   'pg_catalog.pg_prepared_statement()',
   'pg_catalog.pg_lock_status()',
+  // What a session has done that is not reported yet: on a shared connection, what another tenant did just before.
+  ...[
+    'numscans',
+    'tuples_returned',
+    'tuples_fetched',
+    'tuples_inserted',
+    'tuples_updated',
+    'tuples_deleted',
+  ].map((counted) => `pg_catalog.pg_stat_get_xact_${counted}(oid)`),
+  'pg_catalog.pg_stat_get_xact_tuples_hot_updated(oid)',
+  'pg_catalog.pg_stat_get_xact_blocks_fetched(oid)',
+  'pg_catalog.pg_stat_get_xact_blocks_hit(oid)',
 ];
 
 /** Of these, what an erasure waits by: it sees the transactions of others, and not their statements. */
 const TRANSACTIONS_UNDER_WAY = ['pg_catalog.pg_stat_get_activity(integer)', 'pg_catalog.pg_lock_status()'];
 
 /**
- * Other statements of the same role, what stays with the session (locks, and which numbers `random()` will give), and
+ * Other statements of the same role, what policies do not cover, what stays with the session (locks, and which numbers `random()` will give), and
  * large objects, which have no policies.
  */
 const PAST_A_STATEMENT = [
@@ -125,6 +137,8 @@ const PAST_A_STATEMENT = [
     ]),
   ),
   'pg_catalog.setseed(double precision)',
+  // Where the newest version of a row is, whosever it is: it asks no policy.
+  'pg_catalog.currtid2(text, tid)',
   'pg_catalog.lo_creat(integer)',
   'pg_catalog.lo_create(oid)',
   'pg_catalog.lo_from_bytea(oid, bytea)',

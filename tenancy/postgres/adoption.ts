@@ -15,6 +15,7 @@ import { checkForeignKeys, checkKeys } from './doctor/keys.js';
 import { checkOwners } from './doctor/owners.js';
 import { checkPolicies } from './doctor/policies.js';
 import { checkTables } from './doctor/tables.js';
+import { checkViews } from './doctor/views.js';
 import { ensureCellSchema, knownTables, qualified, recordTable } from './product-schema.js';
 
 export interface AdoptionPlan {
@@ -33,6 +34,7 @@ const CHECKS: readonly Check[] = [
   checkKeys,
   checkForeignKeys,
   checkPolicies,
+  checkViews,
   checkCode,
   checkGrants,
 ];

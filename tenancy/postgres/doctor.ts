@@ -4,6 +4,7 @@
  */
 import type { ClientBase, Pool, PoolClient } from 'pg';
 import type { Manifest } from '../../domain/manifest.js';
+import { checkBuiltIns } from './doctor/built-in.js';
 import { checkCell } from './doctor/cell.js';
 import { checkCode } from './doctor/code.js';
 import type { Check, Examination, Finding } from './doctor/finding.js';
@@ -12,9 +13,11 @@ import { checkForeignKeys, checkKeys } from './doctor/keys.js';
 import { checkOwners } from './doctor/owners.js';
 import { checkPolicies } from './doctor/policies.js';
 import { checkRoles } from './doctor/roles.js';
+import { checkServer } from './doctor/server.js';
 import { checkSettings } from './doctor/settings.js';
 import { checkSystem } from './doctor/system.js';
 import { checkTables } from './doctor/tables.js';
+import { checkViews } from './doctor/views.js';
 
 export type { Finding, FindingKind } from './doctor/finding.js';
 
@@ -28,8 +31,11 @@ const CHECKS: readonly Check[] = [
   checkKeys,
   checkForeignKeys,
   checkPolicies,
+  checkViews,
   checkCode,
   checkGrants,
+  checkBuiltIns,
+  checkServer,
   checkSystem,
 ];
 

@@ -78,7 +78,10 @@ export class Transaction {
     const transaction = new Transaction(pool, connection, enter, o.timeoutMs, o.snapshotMs);
     try {
       const begun = transaction.#run([
-        { text: `BEGIN ${o.modes}`.trim() },
+        // Said always: by the session's default it might keep its first snapshot, and with it a gate that is closed meanwhile.
+        {
+          text: `BEGIN ${/\bISOLATION\b/i.test(o.modes) ? '' : 'ISOLATION LEVEL READ COMMITTED '}${o.modes}`.trim(),
+        },
         enter({ statementMs: o.timeoutMs, idleMs: o.idleMs }),
       ]);
       await transaction.#until(o.signal, begun);

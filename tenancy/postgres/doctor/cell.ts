@@ -26,20 +26,24 @@ async function tables({ ask, manifest }: Examination): Promise<Finding[]> {
 
 interface ContextFunction {
   readonly name: string;
+  readonly volatility: string;
   readonly body: string;
 }
 
 /** Our own, as they are made: the only ones that run with the owner's rights. */
 const OURS: readonly ContextFunction[] = [
-  ...CONTEXT_FUNCTIONS.matchAll(/FUNCTION tenantry\.(\w+)\([^;]*? AS \$(\w+)\$([^]*?)\$\2\$/g),
-].map(([, name = '', , body = '']) => ({ name, body }));
+  ...CONTEXT_FUNCTIONS.matchAll(
+    /FUNCTION tenantry\.(\w+)\([^;]*? LANGUAGE plpgsql (\w+) [^;]*?AS \$(\w+)\$([^]*?)\$\3\$/g,
+  ),
+].map(([, name = '', volatility = '', , body = '']) => ({ name, volatility, body }));
 
 export const CONTEXT_FUNCTION_NAMES: readonly string[] = OURS.map(({ name }) => name);
 
 async function functions({ ask }: Examination): Promise<Finding[]> {
-  const rows = await ask<{ name: string; body: string; sound: boolean }>(
+  const rows = await ask<ContextFunction & { sound: boolean }>(
     `SELECT p.proname AS name, p.prosrc AS body,
-            p.prosecdef AND p.proconfig IS NULL AND l.lanname = 'plpgsql' AND NOT p.proleakproof
+            CASE p.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE' ELSE 'VOLATILE' END AS volatility,
+            p.prosecdef AND p.proconfig IS NULL AND l.lanname = 'plpgsql' AND NOT p.proleakproof AND NOT p.proisstrict
               AND pg_get_userbyid(p.proowner) = $1
               AND NOT EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
                                WHERE a.grantee = 0) AS sound
@@ -47,9 +51,11 @@ async function functions({ ask }: Examination): Promise<Finding[]> {
       WHERE n.nspname = 'tenantry'`,
     [ROLES.owner],
   );
-  return OURS.flatMap(({ name, body }): Finding[] => {
+  return OURS.flatMap(({ name, volatility, body }): Finding[] => {
     const found = rows.filter((row) => row.name === name);
-    if (found.length === 1 && found[0]?.body === body && found[0].sound) return [];
+    const [first] = found;
+    if (found.length === 1 && first?.sound && first.body === body && first.volatility === volatility)
+      return [];
     return [
       {
         kind: 'function',

@@ -1,5 +1,5 @@
 /**
- * Code that runs in the database: views, functions, triggers and rules. By each of them a statement of the product's may
+ * Code that runs in the database: functions, triggers and rules. By each of them a statement of the product's may
  * run with other rights than its own, or become another tenant's half-way.
  */
 import { ROLES } from '../../../catalogue/bootstrap.js';
@@ -7,55 +7,25 @@ import { TENANT_SETTING, TOKEN_SETTING } from '../context-sql.js';
 import { CONTEXT_FUNCTION_NAMES } from './cell.js';
 import {
   aclOf,
+  added,
   type Check,
   type Examination,
   type Finding,
   REACHING,
-  RELATION_GRANTEES,
   USABLE_SCHEMA,
+  withParts,
 } from './finding.js';
 import { settingName } from './settings.js';
 
 export const checkCode: Check = async (examination) => {
   const functions = await functionsOf(examination);
+  const found = functions.filter((f) => f.definer || f.sets || f.settings.length > 0);
   return [
-    ...(await views(examination)),
     ...functions.flatMap(functionFindings),
-    ...(await triggers(examination, new Set(functions.filter((f) => f.definer).map((f) => f.object)))),
+    ...(await triggers(examination, new Set(found.map((f) => f.object)))),
     ...(await rules(examination)),
   ];
 };
-
-async function views({ ask }: Examination): Promise<Finding[]> {
-  const rows = await ask<{ object: string; materialized: boolean; grantees: string[] }>(
-    `SELECT * FROM (
-       SELECT format('%I.%I', n.nspname, c.relname) AS object, c.relkind = 'm' AS materialized,
-              ${RELATION_GRANTEES} AS grantees
-         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE ${USABLE_SCHEMA} AND c.relkind IN ('v', 'm')
-          AND NOT EXISTS (SELECT FROM pg_options_to_table(c.reloptions) o
-                           WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)) AS v
-      WHERE grantees && ARRAY['PUBLIC', $1, $2] ORDER BY object COLLATE "C"`,
-    [ROLES.runtime, ROLES.purge],
-  );
-  return rows.map(({ object, materialized, grantees }) =>
-    materialized
-      ? {
-          kind: 'materialized view',
-          object,
-          invariant: 'materialized-view-out-of-reach',
-          detail: `${object} holds rows of all tenants, no policy can bind it, and ${grantees.join(', ')} may read it.`,
-          mend: `REVOKE ALL ON ${object} FROM ${grantees.join(', ')} CASCADE;`,
-        }
-      : {
-          kind: 'view',
-          object,
-          invariant: 'view-security-invoker',
-          detail: `${object} reads with its owner's rights, past the policies for whoever asks (${grantees.join(', ')}).`,
-          mend: `ALTER VIEW ${object} SET (security_invoker = true);`,
-        },
-  );
-}
 
 interface FunctionRow {
   readonly object: string;
@@ -70,10 +40,28 @@ interface FunctionRow {
   readonly stays: boolean;
 }
 
-/** Of a function `p`: a view, a default, a check or a policy calls it, for which nobody needs to see its schema. */
+/** Of a function `p`: an aggregate calls it, for which nobody but the aggregate's owner needs a right. */
+const BY_AN_AGGREGATE = `p.prosecdef AND EXISTS (SELECT FROM pg_depend d JOIN pg_aggregate g ON g.aggfnoid = d.objid
+  WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.classid = 'pg_proc'::regclass)`;
+
+/** Of a function `p`: a view, a default, a check, a policy, an operator, a cast or a type calls it: nobody needs to see its schema. */
 const BY_AN_EXPRESSION = `p.prosecdef AND EXISTS (SELECT FROM pg_depend d
   WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.classid IN (
-    'pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_policy'::regclass))`;
+    'pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_policy'::regclass,
+    'pg_operator'::regclass, 'pg_cast'::regclass, 'pg_type'::regclass))`;
+
+const TENANT_SETTINGS = [TENANT_SETTING, TOKEN_SETTING];
+
+/** Of a function `p`: those of $2 that it sets while it runs. */
+const SETTINGS = `ARRAY(SELECT lower(split_part(s, '=', 1)) FROM unnest(p.proconfig) AS s
+  WHERE lower(split_part(s, '=', 1)) = ANY ($2) ORDER BY 1)`;
+
+/**
+ * Of a function `p`: a SET of the tenant is in its body, or one of what is put together there. SET is anybody's to say, and
+ * what is said in a function no guard of statements reads.
+ */
+const SETS = `(p.prosrc ~* '\\mset\\s+((local|session)\\s+)?"?app"?\\s*\\.\\s*"?tenant_'
+  OR p.prosrc ~* '\\mexecute\\M[^;]*''\\s*set\\s+((local|session)\\s+)?(%|''|"?app\\M)')`;
 
 /** Those that the product's statements may call. */
 const functionsOf = ({ ask }: Examination): Promise<FunctionRow[]> =>
@@ -83,20 +71,17 @@ const functionsOf = ({ ask }: Examination): Promise<FunctionRow[]> =>
             NOT l.lanpltrusted AND p.prokind <> 'a' AND NOT EXISTS (
               SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
                  AND d.deptype = 'e' AND l.lanname IN ('c', 'internal')) AS untrusted,
-            ARRAY(SELECT lower(split_part(s, '=', 1)) FROM unnest(p.proconfig) AS s
-                   WHERE lower(split_part(s, '=', 1)) = ANY ($2) ORDER BY 1) AS settings,
-            -- SET is anybody's to say, and what is said in a function no guard of statements reads.
-            p.prosrc ~* '\\mset\\s+((local|session)\\s+)?"?app"?\\s*\\.\\s*"?tenant_' AS sets,
+            ${SETTINGS} AS settings, ${SETS} AS sets,
             l.lanname = 'c' AND p.prosrc = 'set_limit' AS stays
        -- OFFSET 0: the rights on PostgreSQL's own thousands are not looked at only to be left out.
-       FROM (SELECT p.* FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-              WHERE (${USABLE_SCHEMA} OR ${BY_AN_EXPRESSION})
+       FROM (SELECT p.*, ${BY_AN_AGGREGATE} AS aggregated FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+              WHERE ${added('p.oid', 'p.proowner')} AND (${USABLE_SCHEMA} OR ${BY_AN_EXPRESSION} OR ${BY_AN_AGGREGATE})
                 AND NOT (n.nspname = 'tenantry' AND p.proname = ANY ($1)) OFFSET 0) AS p
        JOIN pg_roles r ON r.oid = p.proowner JOIN pg_language l ON l.oid = p.prolang
-      WHERE EXISTS (SELECT FROM ${aclOf('p.proacl', 'f', 'p.proowner')} a
+      WHERE p.aggregated OR EXISTS (SELECT FROM ${aclOf('p.proacl', 'f', 'p.proowner')} a
                      WHERE a.privilege_type = 'EXECUTE' AND a.grantee IN ${REACHING})
       ORDER BY 1`,
-    [CONTEXT_FUNCTION_NAMES, [TENANT_SETTING, TOKEN_SETTING]],
+    [CONTEXT_FUNCTION_NAMES, TENANT_SETTINGS],
   );
 
 function functionFindings(row: FunctionRow): Finding[] {
@@ -137,7 +122,7 @@ function functionFindings(row: FunctionRow): Finding[] {
     row.sets &&
       finding(
         'function-keeps-the-tenant',
-        `${object} has a SET of the tenant in its body: by calling it a statement becomes another tenant's.`,
+        `${object} has a SET of the tenant in its body, or one of whatever it is given: by calling it a statement becomes another tenant's.`,
         withdraw,
       ),
     row.stays &&
@@ -149,26 +134,60 @@ function functionFindings(row: FunctionRow): Finding[] {
   ].filter((found) => found !== false);
 }
 
+interface TriggerRow {
+  readonly table: string;
+  readonly name: string;
+  readonly routine: string;
+  readonly definer: boolean;
+  readonly settings: readonly string[];
+  readonly sets: boolean;
+}
+
+/** Of a relation `c` in a namespace `n`. */
+const OF_THE_PRODUCT = 'n.nspname = $1';
+
 /** A trigger's function needs nobody's right to run. */
 async function triggers({ ask, manifest }: Examination, known: ReadonlySet<string>): Promise<Finding[]> {
-  const rows = await ask<{ table: string; name: string; routine: string }>(
+  const rows = await ask<TriggerRow>(
     `SELECT format('%I.%I', n.nspname, c.relname) AS table, quote_ident(t.tgname) AS name,
-            p.oid::regprocedure::text AS routine
+            p.oid::regprocedure::text AS routine, p.prosecdef AS definer, ${SETTINGS} AS settings, ${SETS} AS sets
        FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
        JOIN pg_proc p ON p.oid = t.tgfoid
-      WHERE n.nspname = $1 AND NOT t.tgisinternal AND p.prosecdef
+      WHERE c.oid IN ${withParts(OF_THE_PRODUCT)} AND NOT t.tgisinternal AND t.tgparentid = 0
       ORDER BY 1, 2`,
-    [manifest.postgres.schema],
+    [manifest.postgres.schema, TENANT_SETTINGS],
   );
   return rows
     .filter(({ routine }) => !known.has(routine))
-    .map(({ table, name, routine }) => ({
-      kind: 'trigger',
-      object: `${table}.${name}`,
-      invariant: 'trigger-security-invoker',
-      detail: `The trigger ${name} of ${table} runs ${routine} with the rights of that function's owner.`,
-      mend: `ALTER ROUTINE ${routine} SECURITY INVOKER;`,
-    }));
+    .flatMap(({ table, name, routine, definer, settings, sets }) => {
+      const finding = (invariant: string, detail: string, mend: string): Finding => ({
+        kind: 'trigger',
+        object: `${table}.${name}`,
+        invariant,
+        detail,
+        mend,
+      });
+      return [
+        definer &&
+          finding(
+            'trigger-security-invoker',
+            `The trigger ${name} of ${table} runs ${routine} with the rights of that function's owner.`,
+            `ALTER ROUTINE ${routine} SECURITY INVOKER;`,
+          ),
+        settings.length > 0 &&
+          finding(
+            'trigger-keeps-the-tenant',
+            `The trigger ${name} of ${table} runs ${routine}, which sets ${settings.join(', ')} while it runs.`,
+            settings.map((setting) => `ALTER ROUTINE ${routine} RESET ${settingName(setting)};`).join('\n'),
+          ),
+        sets &&
+          finding(
+            'trigger-keeps-the-tenant',
+            `The trigger ${name} of ${table} runs ${routine}, which has a SET of the tenant in its body, or one of whatever it is given.`,
+            `DROP TRIGGER ${name} ON ${table};`,
+          ),
+      ].filter((found) => found !== false);
+    });
 }
 
 /** What a rule makes of a statement runs with the rights of the table's owner. */
@@ -176,7 +195,7 @@ async function rules({ ask, manifest }: Examination): Promise<Finding[]> {
   const rows = await ask<{ table: string; name: string }>(
     `SELECT format('%I.%I', n.nspname, c.relname) AS table, quote_ident(w.rulename) AS name
        FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE n.nspname = $1 AND w.rulename <> '_RETURN' ORDER BY 1, 2`,
+      WHERE c.oid IN ${withParts(OF_THE_PRODUCT)} AND w.rulename <> '_RETURN' ORDER BY 1, 2`,
     [manifest.postgres.schema],
   );
   return rows.map(({ table, name }) => ({

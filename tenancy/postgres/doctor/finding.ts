@@ -57,10 +57,21 @@ export const aclOf = (acl: string, type: 'r' | 'n' | 'd' | 'f' | 'F' | 'S' | 'L'
 /** Of a namespace `n`: not PostgreSQL's own. */
 export const FOREIGN_SCHEMA = `n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`;
 
-/** Of a namespace `n`: somebody who reaches the cell may use what is in it. */
-export const USABLE_SCHEMA = `(${FOREIGN_SCHEMA} AND (n.nspowner IN ${REACHING} OR EXISTS (
+/** Of a namespace `n`: somebody who reaches the cell may use what is in it, as everybody may with PostgreSQL's own. */
+export const USABLE_SCHEMA = `(n.nspowner IN ${REACHING} OR EXISTS (
   SELECT FROM ${aclOf('n.nspacl', 'n', 'n.nspowner')} a
-   WHERE a.privilege_type = 'USAGE' AND a.grantee IN ${REACHING})))`;
+   WHERE a.privilege_type = 'USAGE' AND a.grantee IN ${REACHING}))`;
+
+/**
+ * Of a thing, in whatever schema: PostgreSQL did not bring it. What initdb makes has lower numbers (FirstNormalObjectId) and
+ * is owned by the superuser that it makes.
+ */
+export const added = (oid: string, owner: string): string => `(${oid} >= 16384 OR ${owner} <> 10)`;
+
+/** Of relations `c` in namespaces `n`: these with their partitions and children, in whatever schema those are. */
+export const withParts = (roots: string): string => `(WITH RECURSIVE family AS (
+  SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ${roots}
+  UNION SELECT i.inhrelid FROM pg_inherits i JOIN family ON family.oid = i.inhparent) SELECT oid FROM family)`;
 
 /** Of a relation `c`: those beside its owner who have a right on it or on one of its columns. */
 export const RELATION_GRANTEES = `ARRAY(SELECT DISTINCT ${grantee('a.grantee')} COLLATE "C" AS who

@@ -5,11 +5,13 @@
 import { escapeIdentifier } from 'pg';
 import type { Manifest } from '../../../domain/manifest.js';
 import { qualified } from '../product-schema.js';
-import type { Check, Examination, Finding } from './finding.js';
+import { type Check, type Examination, type Finding, withParts } from './finding.js';
 
 interface KeyRow {
   readonly table: string;
   readonly table_name: string;
+  /** Else a part of a declared one: what is a key of the whole is looked at there. */
+  readonly declared: boolean;
   readonly index: string;
   readonly constraint: string | null;
   readonly primary: boolean;
@@ -21,10 +23,14 @@ interface KeyRow {
   readonly dependents: readonly string[];
 }
 
+/** Of a relation `c` in a namespace `n`. */
+const DECLARED = 'n.nspname = $1 AND c.relname = ANY ($2)';
+
 export const checkKeys: Check = async ({ ask, manifest }) => {
   const tables = Object.keys(manifest.postgres.tables);
   const rows = await ask<KeyRow>(
     `SELECT format('%I.%I', n.nspname, t.relname) AS table, t.relname AS table_name,
+            n.nspname = $1 AND t.relname = ANY ($2) AS declared,
             format('%I.%I', n.nspname, i.relname) AS index, quote_ident(k.conname) AS constraint,
             x.indisprimary AS primary,
             coalesce(first.attname = 'tenant_id', false)
@@ -42,13 +48,13 @@ export const checkKeys: Check = async ({ ask, manifest }) => {
        JOIN pg_namespace n ON n.oid = t.relnamespace JOIN pg_am m ON m.oid = i.relam
        LEFT JOIN pg_constraint k ON k.conindid = i.oid AND k.conrelid = t.oid AND k.contype IN ('p', 'u', 'x')
        LEFT JOIN pg_attribute first ON first.attrelid = t.oid AND first.attnum = x.indkey[0]
-      WHERE n.nspname = $1 AND t.relname = ANY ($2) AND t.relkind IN ('r', 'p')
+      WHERE t.oid IN ${withParts(DECLARED)} AND t.relkind IN ('r', 'p') AND NOT i.relispartition
         AND (x.indisunique OR x.indisexclusion)
       ORDER BY t.relname COLLATE "C", x.indisprimary DESC, i.relname COLLATE "C"`,
     [manifest.postgres.schema, tables],
   );
   const present = await presentTables({ ask, manifest });
-  const withPrimary = new Set(rows.filter((row) => row.primary).map((row) => row.table_name));
+  const withPrimary = new Set(rows.filter((row) => row.primary && row.declared).map((row) => row.table_name));
   return [
     ...present
       .filter(({ name }) => !withPrimary.has(name))
@@ -66,7 +72,7 @@ export const checkKeys: Check = async ({ ask, manifest }) => {
 };
 
 function mended(manifest: Manifest, row: KeyRow, all: readonly KeyRow[]): Finding {
-  const { table, table_name, constraint, primary, keys, definition, dependents } = row;
+  const { table, constraint, primary, keys, definition, dependents } = row;
   const tenantFirst = ['tenant_id', ...keys.filter((key) => key !== 'tenant_id')];
   const replaced = all.some(
     (other) => other.sound && other.table === table && other.keys.join('\n') === tenantFirst.join('\n'),
@@ -87,7 +93,7 @@ function mended(manifest: Manifest, row: KeyRow, all: readonly KeyRow[]): Findin
         ? 'exclusion-tenant-first'
         : 'unique-tenant-first',
     detail:
-      `${constraint ?? row.index} of ${manifest.postgres.schema}.${table_name} holds for all tenants together, ` +
+      `${constraint ?? row.index} of ${table} holds for all tenants together, ` +
       `so that a refusal tells one of another's row.${
         definition.startsWith('EXCLUDE USING gist') ? ' The mend needs the extension btree_gist.' : ''
       }`,
@@ -96,15 +102,18 @@ function mended(manifest: Manifest, row: KeyRow, all: readonly KeyRow[]): Findin
   };
 }
 
-function constraintAnew(manifest: Manifest, { table_name, primary, keys, definition }: KeyRow): string {
-  const spec = manifest.postgres.tables[table_name];
-  if (primary) return `PRIMARY KEY (${listed(spec?.primaryKey)})`;
+function constraintAnew(manifest: Manifest, row: KeyRow): string {
+  const { table_name, declared, primary, keys, definition } = row;
+  const spec = declared ? manifest.postgres.tables[table_name] : undefined;
+  if (primary) return `PRIMARY KEY (${listed(spec?.primaryKey ?? columnsOf(keys))})`;
   if (definition.startsWith('EXCLUDE')) return definition.replace('(', '(tenant_id WITH =, ');
   // PostgreSQL takes no column twice.
-  if (keys.includes('tenant_id'))
-    return `UNIQUE (${listed(keys.filter((key) => key !== null && key !== 'tenant_id') as string[])})`;
+  if (keys.includes('tenant_id')) return `UNIQUE (${listed(columnsOf(keys))})`;
   return definition.replace('(', '(tenant_id, ');
 }
+
+const columnsOf = (keys: KeyRow['keys']): string[] =>
+  keys.filter((key) => key !== null && key !== 'tenant_id') as string[];
 
 /** The prefix is looked for where the quoted name before it ends, whatever that holds. */
 function indexAnew({ definition, index_prefix }: KeyRow): string {
@@ -117,6 +126,7 @@ function indexAnew({ definition, index_prefix }: KeyRow): string {
 interface ReferenceRow {
   readonly child: string;
   readonly child_name: string;
+  /** It, or what it is a part of. */
   readonly child_declared: boolean;
   readonly parent: string;
   readonly parent_name: string;
@@ -167,8 +177,8 @@ const references = ({ ask, manifest }: Examination): Promise<ReferenceRow[]> =>
   ask(
     `SELECT c.oid::regclass::text AS child, c.relname AS child_name, p.oid::regclass::text AS parent,
             p.relname AS parent_name, quote_ident(f.conname) AS name, f.convalidated AS validated,
-            cn.nspname = $1 AND c.relname = ANY ($2) AS child_declared,
-            pn.nspname = $1 AND p.relname = ANY ($2) AS parent_declared,
+            c.oid IN ${withParts(DECLARED)} AS child_declared,
+            p.oid IN ${withParts(DECLARED)} AS parent_declared,
             ARRAY(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY AS key(num, position)
                     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = key.num ORDER BY key.position) AS columns,
             ARRAY(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY AS key(num, position)
@@ -177,7 +187,7 @@ const references = ({ ask, manifest }: Examination): Promise<ReferenceRow[]> =>
        FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace cn ON cn.oid = c.relnamespace
        JOIN pg_class p ON p.oid = f.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
       WHERE f.contype = 'f' AND f.conparentid = 0
-        AND (cn.nspname = $1 AND c.relname = ANY ($2) OR pn.nspname = $1 AND p.relname = ANY ($2))
+        AND (c.oid IN ${withParts(DECLARED)} OR p.oid IN ${withParts(DECLARED)})
       ORDER BY cn.nspname COLLATE "C", c.relname COLLATE "C", f.conname COLLATE "C"`,
     [manifest.postgres.schema, Object.keys(manifest.postgres.tables)],
   );

@@ -1,5 +1,5 @@
-/** What is beside the schemas: the database, the server's own functions and tables, ways to other servers, large objects. */
-import { ROLES, WITHDRAWN } from '../../../catalogue/bootstrap.js';
+/** What is beside the schemas: the database, ways to other servers, extensions, large objects. */
+import { ROLES } from '../../../catalogue/bootstrap.js';
 import {
   aclOf,
   type Check,
@@ -12,8 +12,6 @@ import {
 
 export const checkSystem: Check = async (examination) => [
   ...(await database(examination)),
-  ...(await serverFunctions(examination)),
-  ...(await serverTables(examination)),
   ...(await foreignServers(examination)),
   ...(await userMappings(examination)),
   ...(await extensions(examination)),
@@ -36,51 +34,6 @@ async function database({ ask }: Examination): Promise<Finding[]> {
     invariant: 'database-rights-as-made',
     detail: `${role} has ${privileges.join(', ')} on the database; nobody but the roles that are named may connect, nobody but the owner make anything.`,
     mend: `REVOKE ${privileges.join(', ')} ON DATABASE ${object} FROM ${role} CASCADE;`,
-  }));
-}
-
-/** Beyond what PostgreSQL itself grants; and what the bootstrap withdraws of that. */
-async function serverFunctions({ ask }: Examination): Promise<Finding[]> {
-  const rows = await ask<{ object: string; grantees: string[] }>(
-    `SELECT p.oid::regprocedure::text AS object,
-            array_agg(DISTINCT ${grantee('a.grantee')} ORDER BY ${grantee('a.grantee')}) AS grantees
-       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-       LEFT JOIN pg_init_privs i ON i.classoid = 'pg_proc'::regclass AND i.objoid = p.oid AND i.objsubid = 0,
-            ${aclOf('p.proacl', 'f', 'p.proowner')} a
-      WHERE n.nspname = 'pg_catalog' AND a.grantee IN ${REACHING} AND a.grantee <> p.proowner
-        AND (p.oid = ANY ($1::regprocedure[]::oid[]) OR i.initprivs IS NOT NULL AND NOT EXISTS (
-          SELECT FROM aclexplode(i.initprivs) b WHERE b.grantee = a.grantee))
-      GROUP BY p.oid ORDER BY 1`,
-    [WITHDRAWN],
-  );
-  return rows.map(({ object, grantees }) => ({
-    kind: 'function',
-    object: `pg_catalog.${object}`,
-    invariant: 'server-function-out-of-reach',
-    detail: `${grantees.join(', ')} may call ${object}, by which a statement leaves its tenant, its connection or the database.`,
-    mend: `REVOKE EXECUTE ON FUNCTION pg_catalog.${object} FROM ${grantees.join(', ')} CASCADE;`,
-  }));
-}
-
-/** Some hold samples of every table's values (pg_statistic), some passwords. */
-async function serverTables({ ask }: Examination): Promise<Finding[]> {
-  const rows = await ask<{ object: string; grantee: string; privileges: string[] }>(
-    `SELECT format('%I.%I', n.nspname, c.relname) AS object, ${grantee('a.grantee')} AS grantee,
-            array_agg(DISTINCT a.privilege_type::text ORDER BY a.privilege_type::text) AS privileges
-       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-       LEFT JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0,
-            aclexplode(c.relacl) a
-      WHERE n.nspname = 'pg_catalog' AND a.grantee IN ${REACHING} AND a.grantee <> c.relowner
-        AND NOT EXISTS (SELECT FROM aclexplode(i.initprivs) b
-                         WHERE b.grantee = a.grantee AND b.privilege_type = a.privilege_type)
-      GROUP BY n.nspname, c.relname, a.grantee ORDER BY 1, 2`,
-  );
-  return rows.map(({ object, grantee: role, privileges }) => ({
-    kind: 'grant',
-    object,
-    invariant: 'server-table-out-of-reach',
-    detail: `${role} may ${privileges.join(', ')} ${object}, which PostgreSQL keeps to itself.`,
-    mend: `REVOKE ${privileges.join(', ')} ON TABLE ${object} FROM ${role} CASCADE;`,
   }));
 }
 

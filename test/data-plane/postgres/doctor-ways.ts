@@ -149,6 +149,12 @@ export const KEYS: readonly Way[] = [
     'ALTER TABLE app.conversations DROP CONSTRAINT conversations_tenant_id_customer_id_fkey',
     'constraint app.conversations: declared-reference-present',
   ),
+  way(
+    'a key of a part of a table in another schema',
+    `CREATE SCHEMA hidden; CREATE TABLE hidden.old () INHERITS (app.messages);
+     CREATE UNIQUE INDEX old_id ON hidden.old (id)`,
+    'index hidden.old_id: unique-tenant-first',
+  ),
 ];
 
 export const POLICIES: readonly Way[] = [
@@ -281,6 +287,81 @@ export const CODE: readonly Way[] = [
     'function hidden.peek(): function-security-invoker',
   ),
   way(
+    'a function that becomes whatever it is given',
+    `CREATE FUNCTION app.become(k text, t text) RETURNS void LANGUAGE plpgsql
+       AS $$ BEGIN EXECUTE format('SET LOCAL %s = %L', k, t); END $$`,
+    'function app.become(text,text): function-keeps-the-tenant',
+  ),
+  way(
+    'a trigger that becomes another tenant',
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.become() RETURNS trigger LANGUAGE plpgsql
+       AS $$ BEGIN SET LOCAL app.tenant_id = '00000000-0000-4000-8000-000000000001'; RETURN new; END $$;
+     CREATE TRIGGER become BEFORE INSERT ON app.messages FOR EACH ROW EXECUTE FUNCTION hidden.become()`,
+    'trigger app.messages.become: trigger-keeps-the-tenant',
+  ),
+  way(
+    'a trigger that is of another tenant while it runs',
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.as_other() RETURNS trigger LANGUAGE plpgsql
+       SET app.tenant_id = '00000000-0000-4000-8000-000000000001' AS 'BEGIN RETURN new; END';
+     CREATE TRIGGER as_other BEFORE INSERT ON app.messages FOR EACH ROW EXECUTE FUNCTION hidden.as_other()`,
+    'trigger app.messages.as_other: trigger-keeps-the-tenant',
+  ),
+  way(
+    "a trigger with its function's owner's rights on a part of a table in another schema",
+    `CREATE SCHEMA hidden; CREATE TABLE hidden.old () INHERITS (app.messages);
+     CREATE FUNCTION hidden.log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN new; END';
+     CREATE TRIGGER log BEFORE UPDATE ON hidden.old FOR EACH ROW EXECUTE FUNCTION hidden.log()`,
+    'trigger hidden.old.log: trigger-security-invoker',
+  ),
+  way(
+    "an operator with its function's owner's rights",
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.peek(int, int) RETURNS text LANGUAGE sql SECURITY DEFINER
+       AS 'SELECT subject FROM app.conversations';
+     CREATE OPERATOR app.## (LEFTARG = int, RIGHTARG = int, FUNCTION = hidden.peek)`,
+    'function hidden.peek(integer,integer): function-security-invoker',
+  ),
+  way(
+    "a cast with its function's owner's rights",
+    `CREATE SCHEMA hidden; CREATE TYPE app.asked AS (i int);
+     CREATE FUNCTION hidden.peek(app.asked) RETURNS json LANGUAGE sql SECURITY DEFINER
+       AS 'SELECT to_json(subject) FROM app.conversations';
+     CREATE CAST (app.asked AS json) WITH FUNCTION hidden.peek(app.asked)`,
+    'function hidden.peek(app.asked): function-security-invoker',
+  ),
+  way(
+    "an aggregate with its step's owner's rights",
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.step(text, int) RETURNS text LANGUAGE sql SECURITY DEFINER
+       AS 'SELECT subject FROM app.conversations';
+     REVOKE ALL ON FUNCTION hidden.step(text, int) FROM PUBLIC;
+     CREATE AGGREGATE app.peek(int) (SFUNC = hidden.step, STYPE = text)`,
+    'function hidden.step(text,integer): function-security-invoker',
+  ),
+  way(
+    "a function of PostgreSQL's schema with its owner's rights",
+    `CREATE FUNCTION pg_catalog.peek() RETURNS text LANGUAGE sql SECURITY DEFINER
+       AS 'SELECT subject FROM app.conversations'`,
+    'function peek(): function-security-invoker',
+  ),
+  way(
+    "a view in PostgreSQL's information schema with its owner's rights",
+    `CREATE VIEW information_schema.peek AS SELECT subject FROM app.conversations;
+     GRANT SELECT ON information_schema.peek TO PUBLIC`,
+    'view information_schema.peek: view-security-invoker',
+  ),
+  way(
+    'a materialized view in another schema behind a view',
+    `CREATE SCHEMA hidden; CREATE MATERIALIZED VIEW hidden.everything AS SELECT subject FROM app.conversations;
+     CREATE VIEW app.peek WITH (security_invoker = true) AS SELECT * FROM hidden.everything;
+     GRANT SELECT ON hidden.everything, app.peek TO ${ROLES.runtime}`,
+    'materialized view hidden.everything: materialized-view-out-of-reach',
+  ),
+  way(
+    'a table without policies in another schema behind the body of a function',
+    `CREATE SCHEMA hidden; CREATE TABLE hidden.copy (subject text); GRANT SELECT ON hidden.copy TO ${ROLES.runtime};
+     CREATE FUNCTION app.peek() RETURNS SETOF text LANGUAGE sql BEGIN ATOMIC SELECT subject FROM hidden.copy; END`,
+    'table hidden.copy: undeclared-table-locked',
+  ),
+  way(
     'a rule',
     'CREATE RULE twice AS ON DELETE TO app.messages DO ALSO DELETE FROM app.customers',
     'rule app.messages.twice: no-rules',
@@ -290,6 +371,26 @@ export const CODE: readonly Way[] = [
     `CREATE OR REPLACE FUNCTION tenantry.verified_tenant() RETURNS uuid LANGUAGE sql
        AS $$ SELECT pg_catalog.current_setting('app.tenant_id')::uuid $$`,
     'function tenantry.verified_tenant: context-function-as-made',
+  ),
+  way(
+    'a function by which tenants are entered kept in plans',
+    'ALTER FUNCTION tenantry.verified_tenant() IMMUTABLE',
+    'function tenantry.verified_tenant: context-function-as-made',
+  ),
+  way(
+    'what policies read kept in plans',
+    'ALTER FUNCTION pg_catalog.current_setting(text) IMMUTABLE',
+    'function pg_catalog.current_setting(text): built-in-as-made',
+  ),
+  way(
+    "a built-in with its owner's rights",
+    'ALTER FUNCTION pg_catalog.query_to_xml(text, boolean, boolean, text) SECURITY DEFINER',
+    'function pg_catalog.query_to_xml(text,boolean,boolean,text): built-in-as-made',
+  ),
+  way(
+    'a built-in that is said to leak nothing',
+    'ALTER FUNCTION pg_catalog.textlike(text, text) LEAKPROOF',
+    'function pg_catalog.textlike(text,text): built-in-as-made',
   ),
   way(
     'a function by which tenants are entered missing',
@@ -437,6 +538,31 @@ export const SYSTEM: readonly Way[] = [
     'samples of all values for the product',
     `GRANT SELECT ON pg_statistic TO ${ROLES.runtime}`,
     'grant pg_catalog.pg_statistic: server-table-out-of-reach',
+  ),
+  way(
+    'passwords, by a right on a column, for the product',
+    `GRANT SELECT (rolpassword) ON pg_authid TO ${ROLES.runtime}`,
+    'grant pg_catalog.pg_authid.rolpassword: server-table-out-of-reach',
+  ),
+  way(
+    "the schema of all tables' long values for the product",
+    `GRANT USAGE ON SCHEMA pg_toast TO ${ROLES.runtime}`,
+    'schema pg_toast: server-schema-out-of-reach',
+  ),
+  way(
+    'a setting of the superuser for the product',
+    `GRANT SET ON PARAMETER session_replication_role TO ${ROLES.runtime}`,
+    `setting session_replication_role (${ROLES.runtime}): server-setting-out-of-reach`,
+  ),
+  way(
+    "versions of other tenants' rows for PUBLIC",
+    'GRANT EXECUTE ON FUNCTION currtid2(text, tid) TO PUBLIC',
+    'function pg_catalog.currtid2(text,tid): server-function-out-of-reach',
+  ),
+  way(
+    'what the session before has written for PUBLIC',
+    'GRANT EXECUTE ON FUNCTION pg_stat_get_xact_tuples_inserted(oid) TO PUBLIC',
+    'function pg_catalog.pg_stat_get_xact_tuples_inserted(oid): server-function-out-of-reach',
   ),
   way(
     'a foreign data wrapper',

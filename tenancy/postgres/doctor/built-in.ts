@@ -1,0 +1,87 @@
+/**
+ * PostgreSQL's own functions as it brings them. Policies and the functions by which a tenant is entered rest on a few of
+ * them; and any of them may be given another's rights.
+ */
+import { TENANT_SETTING, TOKEN_SETTING } from '../context-sql.js';
+import type { Check, Finding } from './finding.js';
+import { settingName } from './settings.js';
+
+type Volatility = 'IMMUTABLE' | 'STABLE' | 'VOLATILE';
+
+/** With what stands behind each in the server. One that is called more stable than it is lends a tenant to kept plans. */
+const RESTED_ON: readonly (readonly [signature: string, volatility: Volatility, source: string])[] = [
+  ['current_setting(text)', 'STABLE', 'show_config_by_name'],
+  ['current_setting(text, boolean)', 'STABLE', 'show_config_by_name_missing_ok'],
+  ['set_config(text, text, boolean)', 'VOLATILE', 'set_config_by_name'],
+  ['transaction_timestamp()', 'STABLE', 'now'],
+  ['uuid_in(cstring)', 'IMMUTABLE', 'uuid_in'],
+  ['uuid_out(uuid)', 'IMMUTABLE', 'uuid_out'],
+  ['uuid_eq(uuid, uuid)', 'IMMUTABLE', 'uuid_eq'],
+  ['texteq(text, text)', 'IMMUTABLE', 'texteq'],
+  ['textne(text, text)', 'IMMUTABLE', 'textne'],
+  ['textcat(text, text)', 'IMMUTABLE', 'textcat'],
+  ['byteacat(bytea, bytea)', 'IMMUTABLE', 'byteacat'],
+  ['left(text, integer)', 'IMMUTABLE', 'text_left'],
+  ['split_part(text, text, integer)', 'IMMUTABLE', 'split_part'],
+  ['sha256(bytea)', 'IMMUTABLE', 'sha256_bytea'],
+];
+
+/** Of a function `p`: comparisons, hashes and the widening of numbers tell nothing of what they are given. */
+const LEAKS_NOTHING = `p.proname ~ '(eq|ne|lt|le|gt|ge|cmp|hash|hashextended)(text|name|int4)?$|^(hash|sha)|_(larger|smaller)$'
+  OR p.proname IN ('bool', 'float4', 'float8', 'int4', 'int8', 'interval', 'macaddr8', 'md5', 'name', 'numeric', 'text',
+    'varchar', 'starts_with', 'gen_random_uuid') AND NOT '{text,json,jsonb,bit}'::regtype[] && p.proargtypes::oid[]::regtype[]`;
+
+interface Row {
+  readonly object: string;
+  readonly definer: boolean;
+  readonly leakproof: boolean;
+  readonly settings: readonly string[];
+  /** As it ought to be, where it is another. */
+  readonly volatility: Volatility | null;
+  readonly replaced: boolean;
+}
+
+export const checkBuiltIns: Check = async ({ ask }) => {
+  const rows = await ask<Row>(
+    `SELECT * FROM (
+       SELECT 'pg_catalog.' || p.oid::regprocedure::text AS object, p.prosecdef AS definer,
+              -- initdb itself writes with transactions 1 and 2; which of its functions are so it decides for each version.
+              coalesce(p.proleakproof AND p.xmin::text::bigint > 2 AND NOT (${LEAKS_NOTHING}), false) AS leakproof,
+              ARRAY(SELECT lower(split_part(s, '=', 1)) FROM unnest(p.proconfig) AS s
+                     WHERE lower(split_part(s, '=', 1)) = ANY ($1) ORDER BY 1) AS settings,
+              CASE WHEN p.provolatile::text <> lower(left(e.volatility, 1)) THEN e.volatility END AS volatility,
+              coalesce(p.prosrc <> e.source OR l.lanname <> 'internal' AND e.source IS NOT NULL, false) AS replaced
+         FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+         LEFT JOIN unnest($2::text[], $3::text[], $4::text[]) AS e (signature, volatility, source)
+           ON to_regprocedure(e.signature) = p.oid
+        WHERE p.oid < 16384 AND p.pronamespace = 'pg_catalog'::regnamespace) AS f
+      WHERE definer OR leakproof OR settings <> '{}' OR volatility IS NOT NULL OR replaced ORDER BY object`,
+    [[TENANT_SETTING, TOKEN_SETTING], ...[0, 1, 2].map((at) => RESTED_ON.map((expected) => expected[at]))],
+  );
+  return rows.flatMap(findings);
+};
+
+function findings({ object, definer, leakproof, settings, volatility, replaced }: Row): Finding[] {
+  const altered = (what: string, ...clauses: string[]): Finding => ({
+    kind: 'function',
+    object,
+    invariant: 'built-in-as-made',
+    detail: `${object} is PostgreSQL's own and has been altered: ${what}.`,
+    mend:
+      clauses.length === 0
+        ? undefined
+        : clauses.map((clause) => `ALTER FUNCTION ${object} ${clause};`).join('\n'),
+  });
+  return [
+    definer && altered("it runs with its owner's rights", 'SECURITY INVOKER'),
+    leakproof && altered('conditions with it may see rows before the policies do', 'NOT LEAKPROOF'),
+    settings.length > 0 &&
+      altered(
+        `it sets ${settings.join(', ')} while it runs`,
+        ...settings.map((name) => `RESET ${settingName(name)}`),
+      ),
+    volatility !== null && altered(`it ought to be ${volatility}`, volatility),
+    // What the language and its validator would take is a superuser's to write.
+    replaced && altered('it does something else. No SQL is proposed: whoever did it has to say why'),
+  ].filter((found) => found !== false);
+}

@@ -1,0 +1,130 @@
+/** What PostgreSQL brings with it: its functions, tables, schemas and settings, and who may use them beyond what it grants. */
+import { WITHDRAWN } from '../../../catalogue/bootstrap.js';
+import { aclOf, added, type Check, type Examination, type Finding, grantee, REACHING } from './finding.js';
+import { settingName } from './settings.js';
+
+export const checkServer: Check = async (examination) => [
+  ...(await functions(examination)),
+  ...(await tables(examination)),
+  ...(await columns(examination)),
+  ...(await schemas(examination)),
+  ...(await parameters(examination)),
+];
+
+/** Beyond what PostgreSQL itself grants; and what the bootstrap withdraws of that. */
+async function functions({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; grantees: string[] }>(
+    `SELECT p.oid::regprocedure::text AS object,
+            array_agg(DISTINCT ${grantee('a.grantee')} ORDER BY ${grantee('a.grantee')}) AS grantees
+       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+       LEFT JOIN pg_init_privs i ON i.classoid = 'pg_proc'::regclass AND i.objoid = p.oid AND i.objsubid = 0,
+            ${aclOf('p.proacl', 'f', 'p.proowner')} a
+      WHERE n.nspname = 'pg_catalog' AND a.grantee IN ${REACHING} AND a.grantee <> p.proowner
+        AND (p.oid IN (SELECT to_regprocedure(f) FROM unnest($1::text[]) AS f)
+          OR i.initprivs IS NOT NULL AND NOT EXISTS (
+            SELECT FROM aclexplode(i.initprivs) b WHERE b.grantee = a.grantee))
+      GROUP BY p.oid ORDER BY 1`,
+    [WITHDRAWN],
+  );
+  return rows.map(({ object, grantees }) => ({
+    kind: 'function',
+    object: `pg_catalog.${object}`,
+    invariant: 'server-function-out-of-reach',
+    detail: `${grantees.join(', ')} may call ${object}, by which a statement leaves its tenant, its connection or the database.`,
+    mend: `REVOKE EXECUTE ON FUNCTION pg_catalog.${object} FROM ${grantees.join(', ')} CASCADE;`,
+  }));
+}
+
+/** Of a namespace `n`: what PostgreSQL keeps its own in, with the parts of rows that are too long (pg_toast). */
+const ITS_OWN = `(n.nspname ~ '^pg_' OR n.nspname = 'information_schema')`;
+
+/** Of a privilege `a` on a relation `c`: everybody may read the information schema but for what it rests on itself. */
+const INFORMATION = `(n.nspname = 'information_schema' AND c.relname !~ '^_pg_' AND a.grantee = 0
+  AND a.privilege_type = 'SELECT')`;
+
+/** Some hold samples of every table's values (pg_statistic), some passwords, some the values themselves (pg_toast). */
+async function tables({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; grantee: string; privileges: string[] }>(
+    `SELECT format('%I.%I', n.nspname, c.relname) AS object, ${grantee('a.grantee')} AS grantee,
+            array_agg(DISTINCT a.privilege_type::text ORDER BY a.privilege_type::text) AS privileges
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       LEFT JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0,
+            aclexplode(c.relacl) a
+      WHERE ${ITS_OWN} AND a.grantee IN ${REACHING} AND a.grantee <> c.relowner AND NOT ${INFORMATION}
+        -- A view that somebody has put there is looked at like any other.
+        AND NOT (c.relkind IN ('v', 'm') AND ${added('c.oid', 'c.relowner')})
+        AND NOT EXISTS (SELECT FROM aclexplode(i.initprivs) b
+                         WHERE b.grantee = a.grantee AND b.privilege_type = a.privilege_type)
+      GROUP BY n.nspname, c.relname, a.grantee ORDER BY 1, 2`,
+  );
+  return rows.map(({ object, grantee: role, privileges }) => ({
+    kind: 'grant',
+    object,
+    invariant: 'server-table-out-of-reach',
+    detail: `${role} may ${privileges.join(', ')} ${object}, which PostgreSQL keeps to itself.`,
+    mend: `REVOKE ${privileges.join(', ')} ON TABLE ${object} FROM ${role} CASCADE;`,
+  }));
+}
+
+async function columns({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; column: string; grantee: string; privileges: string[] }>(
+    `SELECT format('%I.%I', n.nspname, c.relname) AS object, quote_ident(t.attname) AS column,
+            ${grantee('a.grantee')} AS grantee,
+            array_agg(DISTINCT a.privilege_type::text ORDER BY a.privilege_type::text) AS privileges
+       FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+       LEFT JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = t.attnum,
+            aclexplode(t.attacl) a
+      WHERE ${ITS_OWN} AND a.grantee IN ${REACHING} AND a.grantee <> c.relowner AND NOT ${INFORMATION}
+        AND NOT (c.relkind IN ('v', 'm') AND ${added('c.oid', 'c.relowner')})
+        AND NOT EXISTS (SELECT FROM aclexplode(i.initprivs) b
+                         WHERE b.grantee = a.grantee AND b.privilege_type = a.privilege_type)
+      GROUP BY n.nspname, c.relname, t.attname, a.grantee ORDER BY 1, 2, 3`,
+  );
+  return rows.map(({ object, column, grantee: role, privileges }) => ({
+    kind: 'grant',
+    object: `${object}.${column}`,
+    invariant: 'server-table-out-of-reach',
+    detail: `${role} may ${privileges.join(', ')} the column ${column} of ${object}, which PostgreSQL keeps to itself.`,
+    mend: `REVOKE ALL (${column}) ON TABLE ${object} FROM ${role} CASCADE;`,
+  }));
+}
+
+/** What is made in pg_catalog is found before all else, and pg_toast holds the long values of all tables. */
+async function schemas({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; grantee: string; privileges: string[] }>(
+    `SELECT quote_ident(n.nspname) AS object, ${grantee('a.grantee')} AS grantee,
+            array_agg(DISTINCT a.privilege_type::text ORDER BY a.privilege_type::text) AS privileges
+       FROM pg_namespace n, aclexplode(n.nspacl) a
+      WHERE ${ITS_OWN} AND a.grantee IN ${REACHING} AND a.grantee <> n.nspowner
+        AND NOT (n.nspname IN ('pg_catalog', 'information_schema') AND a.privilege_type = 'USAGE')
+      GROUP BY n.nspname, a.grantee ORDER BY 1, 2`,
+  );
+  return rows.map(({ object, grantee: role, privileges }) => ({
+    kind: 'schema',
+    object,
+    invariant: 'server-schema-out-of-reach',
+    detail: `${role} has ${privileges.join(', ')} on ${object}, which PostgreSQL keeps to itself.`,
+    mend: `REVOKE ${privileges.join(', ')} ON SCHEMA ${object} FROM ${role} CASCADE;`,
+  }));
+}
+
+/** Rights to settings that are a superuser's (since PostgreSQL 15), session_replication_role among them. */
+async function parameters({ ask }: Examination): Promise<Finding[]> {
+  const [there] = await ask<{ there: boolean }>(
+    `SELECT to_regclass('pg_catalog.pg_parameter_acl') IS NOT NULL AS there`,
+  );
+  if (there?.there !== true) return [];
+  const rows = await ask<{ name: string; grantee: string; privileges: string[] }>(
+    `SELECT p.parname AS name, ${grantee('a.grantee')} AS grantee,
+            array_agg(DISTINCT a.privilege_type::text ORDER BY a.privilege_type::text) AS privileges
+       FROM pg_parameter_acl p, aclexplode(p.paracl) a
+      WHERE a.grantee IN ${REACHING} GROUP BY p.parname, a.grantee ORDER BY 1, 2`,
+  );
+  return rows.map(({ name, grantee: role, privileges }) => ({
+    kind: 'setting',
+    object: `${name} (${role})`,
+    invariant: 'server-setting-out-of-reach',
+    detail: `${role} has ${privileges.join(', ')} on ${name}, which is a superuser's: some of these switch off what isolates.`,
+    mend: `REVOKE ${privileges.join(', ')} ON PARAMETER ${settingName(name)} FROM ${role} CASCADE;`,
+  }));
+}
