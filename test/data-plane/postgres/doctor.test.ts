@@ -50,6 +50,20 @@ describe('the doctor of a cell', () => {
     (way) => undone(cell, (surgeon) => expectFoundAndMended(surgeon, way)),
   );
 
+  it('finds a right to what PostgreSQL keeps the long values of a table in', () =>
+    undone(cell, async (surgeon) => {
+      const { rows } = await cell.admin.query<{ toast: string }>(
+        `SELECT reltoastrelid::regclass::text AS toast FROM pg_class WHERE oid = 'app.messages'::regclass`,
+      );
+      const toast = rows[0]?.toast ?? '';
+      const open = `GRANT SELECT ON ${toast} TO ${ROLES.runtime}`;
+      await expectFoundAndMended(surgeon, {
+        way: 'toast',
+        open,
+        found: [`grant ${toast}: server-table-out-of-reach`],
+      });
+    }));
+
   it.each(SERVER)('$way: is found and nothing else, and what is proposed mends it', (way) =>
     expectFoundAndMended(forGood(cell), way),
   );

@@ -126,6 +126,36 @@ it('goes on behind a savepoint that it rolls back to', async () => {
   expect(await ids(scoped)).toEqual([1, 2, 3]);
 });
 
+it('sees what is committed meanwhile, whatever sessions begin with, unless it asks for something else', async () => {
+  const role = new URL(cell.url('runtime')).username;
+  const { rows } = await cell.admin.query<{ name: string }>('SELECT quote_ident(current_database()) AS name');
+  await cell.admin.query(
+    `ALTER ROLE ${role} IN DATABASE ${rows[0]?.name} SET default_transaction_isolation = 'repeatable read'`,
+  );
+  const scoped = cell.pool().forTenant({ tenantId: acme });
+  const isolation = (tx: Pick<ScopedPostgres, 'query'>) =>
+    tx.query<{ it: string }>(`SELECT current_setting('transaction_isolation') AS it`);
+  const levels = await Promise.all([
+    isolation(scoped),
+    scoped.transaction(isolation),
+    scoped.transaction(isolation, { readOnly: true }),
+    scoped.transaction(isolation, { isolation: 'serializable' }),
+  ]);
+  expect(levels.map((level) => level.rows[0]?.it)).toEqual([
+    'repeatable read',
+    'read committed',
+    'read committed',
+    'serializable',
+  ]);
+  const seen = await scoped.transaction(async (tx) => {
+    const before = await ids(tx);
+    await scoped.transaction((other) => add(other, 2));
+    return [before, await ids(tx)];
+  });
+  expect(seen).toEqual([[1], [1, 2]]);
+  await cell.admin.query(`ALTER ROLE ${role} IN DATABASE ${rows[0]?.name} RESET ALL`);
+});
+
 it('takes an isolation level and read only', async () => {
   const scoped = cell.scoped(acme);
   const modes = await scoped.transaction(
