@@ -124,8 +124,8 @@ const SEEN_BY_ALL = [
 const TRANSACTIONS_UNDER_WAY = ['pg_catalog.pg_stat_get_activity(integer)', 'pg_catalog.pg_lock_status()'];
 
 /**
- * Other statements of the same role, what policies do not cover, what stays with the session (locks, and which numbers `random()` will give), and
- * large objects, which have no policies.
+ * Other statements of the same role, what policies do not cover, what stays with the session (locks, and which numbers
+ * `random()` will give), and large objects, which have no policies.
  */
 const PAST_A_STATEMENT = [
   'pg_catalog.pg_cancel_backend(integer)',

@@ -44,7 +44,10 @@ interface FunctionRow {
 const BY_AN_AGGREGATE = `p.prosecdef AND EXISTS (SELECT FROM pg_depend d JOIN pg_aggregate g ON g.aggfnoid = d.objid
   WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.classid = 'pg_proc'::regclass)`;
 
-/** Of a function `p`: a view, a default, a check, a policy, an operator, a cast or a type calls it: nobody needs to see its schema. */
+/**
+ * Of a function `p`: a view, a default, a check, a policy, an operator, a cast or a type calls it, for which nobody needs to
+ * see its schema.
+ */
 const BY_AN_EXPRESSION = `p.prosecdef AND EXISTS (SELECT FROM pg_depend d
   WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.classid IN (
     'pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_policy'::regclass,
