@@ -2,9 +2,8 @@
  * PostgreSQL's own functions as it brings them. Policies and the functions by which a tenant is entered rest on a few of
  * them; and any of them may be given another's rights.
  */
-import { TENANT_SETTING, TOKEN_SETTING } from '../context-sql.js';
 import type { Check, Finding } from './finding.js';
-import { settingName } from './settings.js';
+import { settingName, settingsAmong, TENANT_SETTINGS } from './settings.js';
 
 type Volatility = 'IMMUTABLE' | 'STABLE' | 'VOLATILE';
 
@@ -47,8 +46,7 @@ export const checkBuiltIns: Check = async ({ ask }) => {
        SELECT 'pg_catalog.' || p.oid::regprocedure::text AS object, p.prosecdef AS definer,
               -- initdb itself writes with transactions 1 and 2; which of its functions are so it decides for each version.
               coalesce(p.proleakproof AND p.xmin::text::bigint > 2 AND NOT (${LEAKS_NOTHING}), false) AS leakproof,
-              ARRAY(SELECT lower(split_part(s, '=', 1)) FROM unnest(p.proconfig) AS s
-                     WHERE lower(split_part(s, '=', 1)) = ANY ($1) ORDER BY 1) AS settings,
+              ${settingsAmong('$1')} AS settings,
               CASE WHEN p.provolatile::text <> lower(left(e.volatility, 1)) THEN e.volatility END AS volatility,
               coalesce(p.prosrc <> e.source OR l.lanname <> 'internal' AND e.source IS NOT NULL, false) AS replaced
          FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
@@ -56,7 +54,7 @@ export const checkBuiltIns: Check = async ({ ask }) => {
            ON to_regprocedure(e.signature) = p.oid
         WHERE p.oid < 16384 AND p.pronamespace = 'pg_catalog'::regnamespace) AS f
       WHERE definer OR leakproof OR settings <> '{}' OR volatility IS NOT NULL OR replaced ORDER BY object`,
-    [[TENANT_SETTING, TOKEN_SETTING], ...[0, 1, 2].map((at) => RESTED_ON.map((expected) => expected[at]))],
+    [TENANT_SETTINGS, ...[0, 1, 2].map((at) => RESTED_ON.map((expected) => expected[at]))],
   );
   return rows.flatMap(findings);
 };

@@ -3,7 +3,6 @@
  * run with other rights than its own, or become another tenant's half-way.
  */
 import { ROLES } from '../../../catalogue/bootstrap.js';
-import { TENANT_SETTING, TOKEN_SETTING } from '../context-sql.js';
 import { CONTEXT_FUNCTION_NAMES } from './cell.js';
 import {
   aclOf,
@@ -15,7 +14,7 @@ import {
   USABLE_SCHEMA,
   withParts,
 } from './finding.js';
-import { settingName } from './settings.js';
+import { settingName, settingsAmong, TENANT_SETTINGS } from './settings.js';
 
 export const checkCode: Check = async (examination) => {
   const functions = await functionsOf(examination);
@@ -53,12 +52,6 @@ const BY_AN_EXPRESSION = `p.prosecdef AND EXISTS (SELECT FROM pg_depend d
     'pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_policy'::regclass,
     'pg_operator'::regclass, 'pg_cast'::regclass, 'pg_type'::regclass))`;
 
-const TENANT_SETTINGS = [TENANT_SETTING, TOKEN_SETTING];
-
-/** Of a function `p`: those of $2 that it sets while it runs. */
-const SETTINGS = `ARRAY(SELECT lower(split_part(s, '=', 1)) FROM unnest(p.proconfig) AS s
-  WHERE lower(split_part(s, '=', 1)) = ANY ($2) ORDER BY 1)`;
-
 /**
  * Of a function `p`: a SET of the tenant is in its body, or one of what is put together there. SET is anybody's to say, and
  * what is said in a function no guard of statements reads.
@@ -74,7 +67,7 @@ const functionsOf = ({ ask }: Examination): Promise<FunctionRow[]> =>
             NOT l.lanpltrusted AND p.prokind <> 'a' AND NOT EXISTS (
               SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
                  AND d.deptype = 'e' AND l.lanname IN ('c', 'internal')) AS untrusted,
-            ${SETTINGS} AS settings, ${SETS} AS sets,
+            ${settingsAmong('$2')} AS settings, ${SETS} AS sets,
             l.lanname = 'c' AND p.prosrc = 'set_limit' AS stays
        -- OFFSET 0: the rights on PostgreSQL's own thousands are not looked at only to be left out.
        FROM (SELECT p.*, ${BY_AN_AGGREGATE} AS aggregated FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -153,7 +146,7 @@ const OF_THE_PRODUCT = 'n.nspname = $1';
 async function triggers({ ask, manifest }: Examination, known: ReadonlySet<string>): Promise<Finding[]> {
   const rows = await ask<TriggerRow>(
     `SELECT format('%I.%I', n.nspname, c.relname) AS table, quote_ident(t.tgname) AS name,
-            p.oid::regprocedure::text AS routine, p.prosecdef AS definer, ${SETTINGS} AS settings, ${SETS} AS sets
+            p.oid::regprocedure::text AS routine, p.prosecdef AS definer, ${settingsAmong('$2')} AS settings, ${SETS} AS sets
        FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
        JOIN pg_proc p ON p.oid = t.tgfoid
       WHERE c.oid IN ${withParts(OF_THE_PRODUCT)} AND NOT t.tgisinternal AND t.tgparentid = 0

@@ -3,8 +3,14 @@ import { escapeIdentifier } from 'pg';
 import { TENANT_SETTING, TOKEN_SETTING } from '../context-sql.js';
 import { type Check, type Examination, type Finding, REACHING } from './finding.js';
 
+export const TENANT_SETTINGS: readonly string[] = [TENANT_SETTING, TOKEN_SETTING];
+
+/** Of a function `p`: those of the names that it sets while it runs. */
+export const settingsAmong = (names: string): string => `ARRAY(SELECT lower(split_part(s, '=', 1))
+  FROM unnest(p.proconfig) AS s WHERE lower(split_part(s, '=', 1)) = ANY (${names}) ORDER BY 1)`;
+
 /** The last switches off triggers, and with them references. */
-const FORBIDDEN = [TENANT_SETTING, TOKEN_SETTING, 'session_replication_role'];
+const FORBIDDEN = [...TENANT_SETTINGS, 'session_replication_role'];
 
 export const checkSettings: Check = async (examination) => [
   ...(await ofRolesAndDatabases(examination)),

@@ -1,6 +1,6 @@
 /** A slug that looks like an id would name two tenants at once: none is taken, and one that is there enters nobody. */
 import { randomUUID } from 'node:crypto';
-import pg from 'pg';
+import { withClient } from '../../../catalogue/bootstrap.js';
 import { newTenantId } from '../../../domain/ids.js';
 import { currentTenant, type Tenantry } from '../../../tenancy/index.js';
 import { header } from '../../../tenancy/express/resolvers.js';
@@ -35,15 +35,8 @@ async function plant(slug: string): Promise<Row> {
   }
 }
 
-async function asOwner(text: string): Promise<void> {
-  const client = new pg.Client({ connectionString: world.url('control') });
-  await client.connect();
-  try {
-    await client.query(text);
-  } finally {
-    await client.end();
-  }
-}
+const asOwner = (text: string): Promise<void> =>
+  withClient(world.url('control'), (client) => client.query(text));
 
 const entered = (idOrSlug: string) => tenantry.runWithTenant(idOrSlug, () => currentTenant().tenantId);
 
