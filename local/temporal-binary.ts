@@ -94,7 +94,9 @@ async function build(go: string, folder: string, o: Sources): Promise<void> {
   // In an empty folder, so that no go.mod or go.work of somebody else is taken into account.
   const cwd = path.join(folder, 'empty');
   mkdirSync(cwd);
-  const env = { ...o.env, GOBIN: folder, GOFLAGS: '-buildvcs=false', GOWORK: 'off' };
+  // Go's compiler spends a quarter of its processor time on looking for garbage among what it needs to its end.
+  const lazily = { GOGC: '400', GOMEMLIMIT: '1GiB' };
+  const env = { ...lazily, ...o.env, GOBIN: folder, GOFLAGS: '-buildvcs=false', GOWORK: 'off' };
   // Answers within a second where there is a proxy; the build itself is silent for minutes.
   await run(go, ['list', '-m', `${module}@v${cli}`], { env, cwd, signal: o.signal, withinMs: 30_000 });
   await run(go, ['install', `${module}/cmd/temporal@v${cli}`], {
