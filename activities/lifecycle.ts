@@ -17,8 +17,9 @@ export function lifecycleActivities(deps: ActivityDependencies): LifecycleActivi
       throw toApplicationFailure(catalogueError(error), deps.log, name);
     });
   return {
-    async admitProvision({ operationId, attempt }) {
-      const answer = await quick('admit', admission.admitProvision(operationId, attempt, deps.blueprint));
+    async admitProvision({ operationId, attempt, admitBy }) {
+      const admitting = admission.admitProvision(operationId, attempt, deps.blueprint, admitBy);
+      const answer = await quick('admit', admitting);
       return { ...answer, ...lateness() };
     },
 

@@ -1,7 +1,8 @@
 /**
  * Starts an operation: one Update-with-Start, which comes back when the catalogue has admitted or refused it, or, for a
  * caller who waits for that, at its end. However that call ends, the catalogue is the judge of what happened: a request
- * that it no longer holds can never be admitted, so a 503 means that nothing is there and nothing will be.
+ * that it no longer holds, or whose time has passed, can never be admitted, so a 503 means that nothing is there and nothing
+ * will be.
  */
 import {
   isGrpcServiceError,
@@ -85,12 +86,22 @@ async function admitBy(
       }
       if (missedTheRun(error) && tries < TRIES && !late.aborted) {
         how = 'start';
-        if (await isAdmitted()) return 'admitted';
-        continue;
+        const admitted = await isAdmitted().catch((reason: unknown) => {
+          // The run that was missed knows too, and is asked for it below.
+          log.debug(
+            { err: reason, operationId: start.operationId },
+            'the catalogue does not say what it knows',
+          );
+          return undefined;
+        });
+        if (admitted === true) return 'admitted';
+        if (admitted === false) continue;
       }
       log.warn({ err: error, operationId: start.operationId }, 'the admission did not come back');
       const withdrawn = await withdraw(deps, start, late.aborted, log);
       if (withdrawn === 'admitted') return 'admitted';
+      // Then nobody has to be asked: the catalogue admits nothing after that.
+      if (withdrawn === 'unknown') await aborted(late);
       if (!late.aborted && !isOfTheEngine(error)) throw error;
       const code = late.aborted && withdrawn === 'cancelled' ? 'ADMISSION_TIMEOUT' : 'ENGINE_UNAVAILABLE';
       throw new TenantryError(code, {}, { cause: error });
@@ -133,6 +144,12 @@ async function update({ temporal, config }: ApiDeps, start: Start, how: Ask): Pr
     startWorkflowOperation,
   });
 }
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 
 const known = (key: typeof TENANT_ID, value: string | undefined) =>
   value === undefined ? [] : [{ key, value }];

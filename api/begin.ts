@@ -19,9 +19,10 @@ type AnyCall = Call<unknown, unknown, unknown>;
 export async function begin(
   deps: ApiDeps,
   call: AnyCall,
-  { intake, start }: { intake: Intake; start: (taken: IntakeResult) => Start },
+  { intake, start }: { intake: Omit<Intake, 'admitWithin'>; start: (taken: IntakeResult) => Start },
 ): Promise<Answer> {
-  const taken = await deps.catalogue.requests.intake(intake);
+  const admitWithin = deps.config.TENANTRY_ADMISSION_TIMEOUT_MS;
+  const taken = await deps.catalogue.requests.intake({ ...intake, admitWithin });
   if (taken.answered !== undefined && 'refused' in taken.answered) throw refused(taken.answered.refused);
   return carryOut(deps, call, start(taken), taken.answered === undefined ? undefined : 'admitted');
 }

@@ -1,6 +1,7 @@
 /** How each kind of operation is started: its workflow, and the words that Temporal's page shows for it. */
 import {
   type AdmitArgs,
+  type AdmitBy,
   PROVISION_BATCH,
   PROVISION_TENANT,
   type ProvisionBatchInput,
@@ -39,6 +40,7 @@ export function provisionStart(
   tenantId: TenantId,
   operationId: OperationId,
   attempt: number,
+  admitBy: AdmitBy | undefined,
   foreseen: Start['foreseen'] = {},
 ): Start {
   return {
@@ -49,14 +51,14 @@ export function provisionStart(
     tenantId,
     foreseen,
     attempt,
-    input: { tenantId, operationId, attempt },
+    input: { tenantId, operationId, attempt, ...deadline(admitBy) },
     finishes: true,
     summary: `Provision a tenant${again(attempt)}`,
     details: `Tenant ${tenantId}, operation ${operationId}. Its name and plan are in the catalogue.`,
   };
 }
 
-export function batchStart(operationId: OperationId, attempt: number): Start {
+export function batchStart(operationId: OperationId, attempt: number, admitBy: AdmitBy | undefined): Start {
   return {
     kind: 'provision-batch',
     workflowType: PROVISION_BATCH,
@@ -65,11 +67,14 @@ export function batchStart(operationId: OperationId, attempt: number): Start {
     tenantId: undefined,
     foreseen: {},
     attempt,
-    input: { operationId, attempt },
+    input: { operationId, attempt, ...deadline(admitBy) },
     finishes: false,
     summary: `Provision a batch of tenants${again(attempt)}`,
     details: `Operation ${operationId}. The tenants, and what became of each, are in the catalogue.`,
   };
 }
+
+const deadline = (admitBy: AdmitBy | undefined): { admitBy?: AdmitBy } =>
+  admitBy === undefined ? {} : { admitBy };
 
 const again = (attempt: number): string => (attempt === 1 ? '' : `, attempt ${attempt}`);

@@ -13,14 +13,14 @@ const WITHDRAWAL = 2_000;
  * Takes the request back, or finds that it was admitted after all: the catalogue decides between the two. The run is
  * cancelled besides, so that it does not lie there until a worker comes; where Temporal was not even reached it is
  * left to find out for itself. Where the catalogue cannot be asked, the run is: it is not admitted any more once it has heard
- * of its cancellation.
+ * of its cancellation. `unknown` where neither can: until its time has passed it may still be admitted.
  */
 export async function withdraw(
   deps: ApiDeps,
   start: Start,
   reached: boolean,
   log: Logger,
-): Promise<'admitted' | 'cancelled' | 'forgotten'> {
+): Promise<'admitted' | 'cancelled' | 'forgotten' | 'unknown'> {
   const { operationId, attempt } = start;
   let forgotten = false;
   try {
@@ -32,10 +32,12 @@ export async function withdraw(
   if (forgotten && !reached) return 'forgotten';
   try {
     const run = await deps.temporal.withDeadline(Date.now() + WITHDRAWAL, () => cancelRun(deps, start));
-    return run && !forgotten && (await wasAdmitted(deps, run, start, log)) ? 'admitted' : 'cancelled';
+    if (forgotten) return 'cancelled';
+    if (run === undefined) return 'unknown';
+    return (await wasAdmitted(deps, run, start, log)) ? 'admitted' : 'cancelled';
   } catch (error) {
     log.warn({ err: error, operationId }, 'the run could not be cancelled');
-    return 'forgotten';
+    return forgotten ? 'forgotten' : 'unknown';
   }
 }
 

@@ -3,7 +3,7 @@
  * generation, and writes down every resource that provisioning is going to make. Nothing has been made yet.
  */
 import type { Pool, PoolClient } from 'pg';
-import type { Admission, AdmissionResult, Refusal } from '../domain/contracts.js';
+import type { Admission, AdmissionResult, AdmitBy, Refusal } from '../domain/contracts.js';
 import { ERRORS } from '../domain/errors.js';
 import type { CellName, OperationId, TenantId } from '../domain/ids.js';
 import type { AllocationKind, OperationStatus, StoreName } from '../domain/operation.js';
@@ -67,13 +67,15 @@ export function admissionRepository(pool: Pool) {
       operationId: OperationId,
       attempt: number,
       blueprint: Blueprint,
+      admitBy?: AdmitBy,
     ): Promise<AdmissionResult> {
       try {
         return {
           admitted: await transaction(pool, async (client) => {
             const candidate = await findCandidate(client, operationId);
-            if (candidate.status === null) return admitNew(client, operationId, candidate, blueprint);
-            return readmit(client, operationId, attempt, candidate, blueprint);
+            if (candidate.status === null)
+              return admitNew(client, operationId, candidate, blueprint, admitBy);
+            return readmit(client, operationId, attempt, candidate, blueprint, admitBy);
           }),
         };
       } catch (error) {
@@ -189,6 +191,7 @@ async function admitNew(
   operationId: OperationId,
   { tenant_id: tenantId, body }: Candidate,
   blueprint: Blueprint,
+  admitBy: AdmitBy | undefined,
 ): Promise<Admission> {
   const placed = await placeInCell(client, body.cell, 1);
   if ('code' in placed) throw new Refused(placed);
@@ -217,7 +220,7 @@ async function admitNew(
            kept AS (UPDATE request SET body = '{}' WHERE operation_id = $1 AND idempotency_key IS NOT NULL
                     RETURNING operation_id),
            gone AS (DELETE FROM request WHERE operation_id = $1 AND idempotency_key IS NULL RETURNING operation_id)
-           SELECT FROM kept UNION ALL SELECT FROM gone`,
+           SELECT FROM (SELECT FROM kept UNION ALL SELECT FROM gone) there WHERE ${inTime('$10')}`,
     values: [
       operationId,
       tenantId,
@@ -225,9 +228,10 @@ async function admitNew(
       credentials.map((credential) => credential.store),
       credentials.map((credential) => credential.version),
       credentials.map((credential) => credential.sealed),
+      admitBy ?? null,
     ],
   });
-  // Withdrawn since it was read: its caller was told that it did not happen.
+  // Withdrawn since it was read, or its time has passed: its caller was told that it did not happen.
   if (request.rowCount === 0) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
   return { tenantId, operationId, generation: 1, cell: placed.cell, plan: body.plan };
 }
@@ -241,6 +245,17 @@ export const INTENDED_ANEW = `ON CONFLICT (tenant_id, store, kind, name) DO UPDA
            generation = CASE allocation.state WHEN 'released' THEN excluded.generation ELSE allocation.generation END,
            state = CASE allocation.state WHEN 'released' THEN 'intended' ELSE allocation.state END`;
 
+/** SQL: whether an admission that ends here is in time. */
+const inTime = (admitBy: string): string =>
+  `coalesce(clock_timestamp() <= to_timestamp(${admitBy}::float8 / 1000), true)`;
+
+/** The last thing of an admission. @throws Refused ADMISSION_TIMEOUT */
+export async function refuseLate(client: PoolClient, admitBy: AdmitBy | undefined): Promise<void> {
+  if (admitBy === undefined) return;
+  const { rowCount } = await client.query(`SELECT WHERE ${inTime('$1')}`, [admitBy]);
+  if (rowCount === 0) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
+}
+
 /** A retry, or the same admission asked again after its answer was lost. */
 async function readmit(
   client: PoolClient,
@@ -248,6 +263,7 @@ async function readmit(
   attempt: number,
   candidate: Candidate,
   blueprint: Blueprint,
+  admitBy: AdmitBy | undefined,
 ): Promise<Admission> {
   const { tenant_id: tenantId, status, state, cell, plan } = candidate;
   if (status === null || state === null || cell === null || plan === null)
@@ -282,6 +298,7 @@ async function readmit(
      ${INTENDED_ANEW}`,
     [operationId, tenantId, attempt, generation, ...allocationColumns(blueprint.allocations(tenantId))],
   );
+  await refuseLate(client, admitBy);
   return { ...admission, generation: Number(generation) };
 }
 

@@ -1,6 +1,6 @@
 /** The admission of a batch: its tenants in one transaction, with a refusal of its own for each that cannot be had. */
 import type { Pool, PoolClient } from 'pg';
-import type { BatchAdmission, Refusal } from '../domain/contracts.js';
+import type { AdmitBy, BatchAdmission, Refusal } from '../domain/contracts.js';
 import { TenantryError, toRecordedError } from '../domain/errors.js';
 import { type CellName, newTenantId, type OperationId, type TenantId } from '../domain/ids.js';
 import { type OperationStatus, RETRYABLE_STATUSES } from '../domain/operation.js';
@@ -9,6 +9,7 @@ import {
   allocationColumns,
   type Blueprint,
   INTENDED_ANEW,
+  refuseLate,
   Refused,
   rememberRefusal,
   removeTenants,
@@ -38,10 +39,13 @@ export function batchAdmissionRepository(pool: Pool) {
       operationId: OperationId,
       attempt: number,
       blueprint: Blueprint,
+      admitBy?: AdmitBy,
     ): Promise<BatchAdmissionResult> {
       try {
         return {
-          admitted: await transaction(pool, (client) => admit(client, operationId, attempt, blueprint)),
+          admitted: await transaction(pool, (client) =>
+            admit(client, operationId, attempt, blueprint, admitBy),
+          ),
         };
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
@@ -67,6 +71,7 @@ async function admit(
   operationId: OperationId,
   attempt: number,
   blueprint: Blueprint,
+  admitBy: AdmitBy | undefined,
 ): Promise<BatchAdmission> {
   const { rows } = await client.query<{
     body: { tenants: CreateTenantBody[] } | null;
@@ -89,10 +94,11 @@ async function admit(
        ON CONFLICT DO NOTHING`,
       [operationId],
     );
-    if (begun.rowCount === 0) return admit(client, operationId, attempt, blueprint);
+    if (begun.rowCount === 0) return admit(client, operationId, attempt, blueprint, admitBy);
     await admitNew(client, operationId, found.body?.tenants ?? [], blueprint);
+    await refuseLate(client, admitBy);
   } else if (found.status !== 'running' || found.attempt !== attempt)
-    await readmit(client, operationId, attempt, blueprint);
+    await readmit(client, operationId, attempt, blueprint, admitBy);
   return admitted(client, operationId);
 }
 
@@ -232,6 +238,7 @@ async function readmit(
   operationId: OperationId,
   attempt: number,
   blueprint: Blueprint,
+  admitBy: AdmitBy | undefined,
 ): Promise<void> {
   // Read under its lock: since it was looked at, attempts may have been admitted, withdrawn, and have come to their end.
   const { rows } = await client.query<{
@@ -271,6 +278,7 @@ async function readmit(
       ...allocationColumns(allocations),
     ],
   );
+  await refuseLate(client, admitBy);
 }
 
 async function admitted(client: PoolClient, operationId: OperationId): Promise<BatchAdmission> {

@@ -17,7 +17,7 @@ import type { OperationKind } from '../domain/operation.js';
 import { roomiest } from './cells.js';
 import { holdOperation, holdRequest } from './lock.js';
 import { transaction } from './pool.js';
-import type { Refusal } from '../domain/contracts.js';
+import type { AdmitBy, Refusal } from '../domain/contracts.js';
 
 export interface Intake {
   readonly kind: OperationKind;
@@ -31,6 +31,8 @@ export interface Intake {
   readonly slug?: string | undefined;
   /** The cell that is wanted for one tenant, if any. */
   readonly cell?: string | undefined;
+  /** Milliseconds. */
+  readonly admitWithin?: number;
 }
 
 export interface IntakeResult {
@@ -39,6 +41,8 @@ export interface IntakeResult {
   readonly tenantId: TenantId | undefined;
   /** Of a new request for one tenant: the cell that admission will take, as things stand. */
   readonly foreseen: CellName | undefined;
+  /** Where a time was given. */
+  readonly admitBy: AdmitBy | undefined;
   /** The first answer, where this request was answered before. */
   readonly answered: { readonly admitted: true } | { readonly refused: Refusal } | undefined;
 }
@@ -49,23 +53,29 @@ interface RequestRow {
   readonly body_hash: Buffer;
   readonly refusal: Refusal | null;
   readonly admitted: boolean;
+  readonly admitBy: AdmitBy | null;
 }
+
+/** SQL: so many milliseconds from now. */
+const fromNow = (milliseconds: string): string =>
+  `extract(epoch FROM clock_timestamp())::float8 * 1000 + ${milliseconds}::float8`;
 
 export function requestRepository(pool: Pool) {
   return {
     /** @throws TenantryError SLUG_TAKEN; IDEMPOTENCY_KEY_REUSED when the key came with another body before. */
-    async intake({ kind, body, idempotencyKey, slug, cell }: Intake): Promise<IntakeResult> {
+    async intake({ kind, body, idempotencyKey, slug, cell, admitWithin }: Intake): Promise<IntakeResult> {
       const operationId = newOperationId();
       const tenantId = kind === 'provision' ? newTenantId() : undefined;
       const bodyHash = sha256(canonicalJson({ kind, body }));
       const key = idempotencyKey === undefined ? null : sha256(idempotencyKey);
-      const inserted = await pool.query<{ foreseen: CellName | null }>({
+      const inserted = await pool.query<{ foreseen: CellName | null; admitBy: AdmitBy | null }>({
         name: 'request-intake',
         text: `INSERT INTO request (operation_id, kind, tenant_id, body, idempotency_key, body_hash)
                SELECT $1::uuid, $2::text, $3::uuid, $4::jsonb, $5::bytea, $6::bytea
                 WHERE $5 IS NOT NULL OR NOT EXISTS (SELECT FROM tenant WHERE slug = $7::text)
                ON CONFLICT (idempotency_key) DO NOTHING
-               RETURNING CASE WHEN tenant_id IS NOT NULL THEN (${roomiest('$8', '1')}) END AS foreseen`,
+               RETURNING CASE WHEN tenant_id IS NOT NULL THEN (${roomiest('$8', '1')}) END AS foreseen,
+                         ${fromNow('$9')} AS "admitBy"`,
         values: [
           operationId,
           kind,
@@ -75,13 +85,29 @@ export function requestRepository(pool: Pool) {
           bodyHash,
           slug ?? null,
           cell ?? null,
+          admitWithin ?? null,
         ],
       });
       const [made] = inserted.rows;
       if (made !== undefined)
-        return { operationId, tenantId, foreseen: made.foreseen ?? undefined, answered: undefined };
+        return {
+          operationId,
+          tenantId,
+          foreseen: made.foreseen ?? undefined,
+          admitBy: made.admitBy ?? undefined,
+          answered: undefined,
+        };
       if (key === null) throw new TenantryError('SLUG_TAKEN', {}, { field: 'slug' });
-      return earlier(pool, key, bodyHash);
+      return earlier(pool, key, bodyHash, admitWithin);
+    },
+
+    /** Of an attempt that is asked for now. @param within milliseconds */
+    async admitBy(within: number): Promise<AdmitBy> {
+      const { rows } = await pool.query<{ admitBy: AdmitBy }>(`SELECT ${fromNow('$1')} AS "admitBy"`, [
+        within,
+      ]);
+      if (rows[0] === undefined) throw new TypeError('a statement without a row');
+      return rows[0].admitBy;
     },
 
     /**
@@ -134,11 +160,17 @@ export async function wasAdmitted(
   return rowCount === 1;
 }
 
-async function earlier(pool: Pool, key: Buffer | null, bodyHash: Buffer): Promise<IntakeResult> {
+async function earlier(
+  pool: Pool,
+  key: Buffer,
+  bodyHash: Buffer,
+  admitWithin: number | undefined,
+): Promise<IntakeResult> {
   const { rows } = await pool.query<RequestRow>(
-    `SELECT r.operation_id, r.tenant_id, r.body_hash, r.refusal, o.id IS NOT NULL AS admitted
+    `SELECT r.operation_id, r.tenant_id, r.body_hash, r.refusal, o.id IS NOT NULL AS admitted,
+            ${fromNow('$2')} AS "admitBy"
        FROM request r LEFT JOIN operation o ON o.id = r.operation_id WHERE r.idempotency_key = $1`,
-    [key],
+    [key, admitWithin ?? null],
   );
   const row = rows[0];
   // Withdrawn between the two statements: the caller may send it again.
@@ -154,6 +186,7 @@ async function earlier(pool: Pool, key: Buffer | null, bodyHash: Buffer): Promis
     operationId: row.operation_id,
     tenantId: row.tenant_id ?? undefined,
     foreseen: undefined,
+    admitBy: row.admitBy ?? undefined,
     answered,
   };
 }

@@ -34,7 +34,21 @@ export interface ProvisionTenantInput {
   readonly operationId: OperationId;
   /** 1, and one more for each retry: which of the operation's runs this is. */
   readonly attempt: number;
+  readonly admitBy?: AdmitBy;
   readonly patience?: Patience;
+}
+
+/**
+ * Until when an attempt may be admitted, in milliseconds of the epoch by the catalogue's clock. What is not admitted by then
+ * never is, so that a caller who can ask nobody any more is told the truth all the same. One that was admitted stays so.
+ */
+export type AdmitBy = number;
+
+/** What is asked of the catalogue by the run. */
+export interface AdmissionAsked {
+  readonly operationId: OperationId;
+  readonly attempt: number;
+  readonly admitBy?: AdmitBy;
 }
 
 export interface AdmitArgs {
@@ -95,7 +109,7 @@ export interface StepResult {
 
 /** The activities that workflows call on one tenant. Each may run twice, at once, and after a crash half-way. */
 export interface TenantActivities {
-  admitProvision(asked: { operationId: OperationId; attempt: number }): Promise<AdmissionResult>;
+  admitProvision(asked: AdmissionAsked): Promise<AdmissionResult>;
   withdrawAdmission(asked: { operationId: OperationId; attempt: number }): Promise<void>;
   provisionPostgres(fence: Fence): Promise<StepResult>;
   provisionMongo(fence: Fence): Promise<StepResult>;
@@ -112,6 +126,7 @@ export interface ProvisionBatchInput {
   readonly operationId: OperationId;
   /** 1, and one more for each retry, which takes up what failed. */
   readonly attempt: number;
+  readonly admitBy?: AdmitBy;
   readonly patience?: Patience;
   /** Tenants in one activity. */
   readonly chunkSize?: number;
@@ -143,10 +158,9 @@ export interface ChunkResult {
 
 /** The activities that workflows call on a chunk of a batch: one step for up to some hundred tenants. */
 export interface BatchActivities {
-  admitBatch(asked: {
-    operationId: OperationId;
-    attempt: number;
-  }): Promise<({ readonly admitted: BatchAdmission } & Lateness) | { readonly refused: Refusal }>;
+  admitBatch(
+    asked: AdmissionAsked,
+  ): Promise<({ readonly admitted: BatchAdmission } & Lateness) | { readonly refused: Refusal }>;
   /** Takes back an admission whose caller was told that it did not happen; nothing was made yet. */
   withdrawBatch(asked: { operationId: OperationId; attempt: number }): Promise<void>;
   batchPostgres(fence: BatchFence): Promise<ChunkResult>;

@@ -86,9 +86,13 @@ export async function provisionBatch(input: ProvisionBatchInput): Promise<Operat
 
 const WITHDRAWN: Refusal = { code: 'ADMISSION_TIMEOUT', params: {} };
 
-async function admission({ operationId, attempt }: ProvisionBatchInput, patience: Patience): Promise<Answer> {
+async function admission(
+  { operationId, attempt, admitBy }: ProvisionBatchInput,
+  patience: Patience,
+): Promise<Answer> {
   try {
-    return await admittedUnlessCancelled(catalogueEffects(patience).admitBatch({ operationId, attempt }));
+    const asked = { operationId, attempt, ...(admitBy === undefined ? {} : { admitBy }) };
+    return await admittedUnlessCancelled(catalogueEffects(patience).admitBatch(asked));
   } catch (error) {
     log.warn('the batch was not admitted; it is taken back', { code: refusalOf(error).code });
     await CancellationScope.nonCancellable(() =>

@@ -86,11 +86,12 @@ const WITHDRAWN: Refusal = { code: 'ADMISSION_TIMEOUT', params: {} };
 
 /** Cancelled before it was admitted, the operation is taken back and nothing is left of it. */
 async function admission(
-  { operationId, attempt }: ProvisionTenantInput,
+  { operationId, attempt, admitBy }: ProvisionTenantInput,
   patience: Patience,
 ): Promise<AdmissionResult> {
   try {
-    return await admittedUnlessCancelled(catalogueEffects(patience).admitProvision({ operationId, attempt }));
+    const asked = { operationId, attempt, ...(admitBy === undefined ? {} : { admitBy }) };
+    return await admittedUnlessCancelled(catalogueEffects(patience).admitProvision(asked));
   } catch (error) {
     log.warn('the admission did not come about; it is taken back', { code: refusalOf(error).code });
     setCurrentDetails('Not admitted in time: taking the admission back.');

@@ -25,8 +25,8 @@ export function batchLifecycleActivities(
       throw toApplicationFailure(catalogueError(error), deps.log, name);
     });
   return {
-    async admitBatch({ operationId, attempt }) {
-      const answer = await quick('admit', batches.admit(operationId, attempt, deps.blueprint));
+    async admitBatch({ operationId, attempt, admitBy }) {
+      const answer = await quick('admit', batches.admit(operationId, attempt, deps.blueprint, admitBy));
       return { ...answer, ...lateness() };
     },
     withdrawBatch: ({ operationId, attempt }) => quick('withdraw', batches.withdraw(operationId, attempt)),

@@ -64,7 +64,7 @@ export function batchRoutes(deps: ApiDeps): Route[] {
       try {
         return await begin(deps, call, {
           intake: { kind: 'provision-batch', body: call.body, idempotencyKey: key },
-          start: ({ operationId }) => batchStart(operationId, 1),
+          start: ({ operationId, admitBy }) => batchStart(operationId, 1, admitBy),
         });
       } catch (error) {
         throw inBatch(error);

@@ -76,8 +76,11 @@ export function operationRoutes(deps: ApiDeps): Route[] {
         throw new TenantryError('OPERATION_NOT_RETRYABLE', { status: 'an isolation probe' });
       if (!RETRYABLE_STATUSES.includes(status))
         throw new TenantryError('OPERATION_NOT_RETRYABLE', { status });
+      const admitBy = await catalogue.requests.admitBy(deps.config.TENANTRY_ADMISSION_TIMEOUT_MS);
       const start =
-        tenantId === null ? batchStart(id, attempt + 1) : provisionStart(tenantId, id, attempt + 1);
+        tenantId === null
+          ? batchStart(id, attempt + 1, admitBy)
+          : provisionStart(tenantId, id, attempt + 1, admitBy);
       return carryOut(deps, call, start);
     },
   });

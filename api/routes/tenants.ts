@@ -79,9 +79,9 @@ export function tenantRoutes(deps: ApiDeps): Route[] {
       const { slug, cell, plan } = call.body;
       return begin(deps, call, {
         intake: { kind: 'provision', body: call.body, idempotencyKey: key, slug, cell },
-        start: ({ operationId, tenantId, foreseen }) => {
+        start: ({ operationId, tenantId, foreseen, admitBy }) => {
           if (tenantId === undefined) throw new TypeError('a provisioning without a tenant id');
-          return provisionStart(tenantId, operationId, 1, { cell: foreseen, plan });
+          return provisionStart(tenantId, operationId, 1, admitBy, { cell: foreseen, plan });
         },
       });
     },

@@ -51,7 +51,7 @@ const updatesOf = async ({ workflowId }: Start): Promise<(string | null | undefi
 
 test('a run that does not know of it refuses it, keeps nothing of it, and is asked for its admission', async () => {
   const operationId = await askForBatch(world, newSlugs(2));
-  const older = { ...batchStart(operationId, 1), finishes: true };
+  const older = { ...batchStart(operationId, 1, undefined), finishes: true };
   expect(await admit(depsOf(10_000), older, log, stays)).toBe('admitted');
   expect(await updatesOf(older)).toEqual(['admit']);
   await resultOf(older);
@@ -67,7 +67,7 @@ test('a run that goes on is known to be admitted, though the catalogue says noth
   const { proxy, catalogue } = await catalogueBehind();
   try {
     const { tenantId, operationId } = await world.ask();
-    const start = provisionStart(tenantId, operationId, 1);
+    const start = provisionStart(tenantId, operationId, 1, undefined);
     const hold = holds.at('before begin mongo', start.workflowId);
     proxy.hang();
     expect(await admit({ ...depsOf(2_000), catalogue }, start, log, stays)).toBe('admitted');
@@ -103,7 +103,7 @@ test('a run that has ended is not told as withdrawn, though neither it nor the c
   );
   try {
     const { tenantId, operationId } = await world.ask();
-    const start = provisionStart(tenantId, operationId, 1);
+    const start = provisionStart(tenantId, operationId, 1, undefined);
     const hold = holds.at('before begin mongo', start.workflowId);
     const admitted = admit({ ...depsOf(20_000), temporal, catalogue }, start, heard, stays);
     await hold.reached;
@@ -122,7 +122,7 @@ test('a run that has ended is not told as withdrawn, though neither it nor the c
 
 test('whoever has had enough before it began is told of the admission', async () => {
   const { tenantId, operationId } = await world.ask();
-  const start = provisionStart(tenantId, operationId, 1);
+  const start = provisionStart(tenantId, operationId, 1, undefined);
   expect(await admit(depsOf(10_000), start, log, AbortSignal.abort())).toBe('admitted');
   await resultOf(start);
   expect(await runsOf(start)).toBe(1);
