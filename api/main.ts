@@ -6,6 +6,7 @@ import { openCatalogue } from '../catalogue/index.js';
 import { readConfig, redacted } from '../domain/config.js';
 import { createLogger } from '../domain/log.js';
 import { loadManifest } from '../domain/load-manifest.js';
+import { forgetAbandoned } from './abandoned.js';
 import { createApp } from './app.js';
 import { serve } from './server.js';
 import { createTemporalClient } from './temporal.js';
@@ -40,6 +41,7 @@ export async function main(): Promise<void> {
   const server = await serve(app, { host: config.TENANTRY_API_HOST, port: config.TENANTRY_API_PORT });
   logger.info({ url: server.url }, 'the API listens');
   warnIfReachable(config.TENANTRY_API_HOST, logger);
+  forgetAbandoned(catalogue, config.TENANTRY_ADMISSION_TIMEOUT_MS, logger, closing.signal);
 
   const end = async (signal: string): Promise<void> => {
     if (closing.signal.aborted) return;

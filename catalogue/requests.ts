@@ -126,6 +126,20 @@ export function requestRepository(pool: Pool) {
         return wasAdmitted(client, operationId, attempt);
       });
     },
+
+    /**
+     * Takes back what has been without an answer for so many milliseconds: it was neither admitted nor refused.
+     * @returns how many
+     */
+    async forgetAbandoned(age: number): Promise<number> {
+      const { rowCount } = await pool.query(
+        // By the row's own body: an admission that is waited for here has emptied it, and its operation is not seen.
+        `DELETE FROM request
+          WHERE body <> '{}' AND created_at < clock_timestamp() - make_interval(secs => $1 / 1000.0)`,
+        [age],
+      );
+      return rowCount ?? 0;
+    },
   };
 }
 

@@ -45,6 +45,8 @@ async function listening(process: ChildProcess): Promise<string> {
 }
 
 test('the process serves on loopback, and ends with 0 when it is asked to, after the requests under way', async () => {
+  const abandoned = await world.ask();
+  await agedByADay(abandoned.operationId);
   const api = start({ ...world.env, TENANTRY_LOG_LEVEL: 'info' });
   const url = await listening(api);
   expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
@@ -65,7 +67,19 @@ test('the process serves on loopback, and ends with 0 when it is asked to, after
   api.kill('SIGTERM');
   expect([201, 202]).toContain((await asked).status);
   expect(await ended).toEqual([0, null]);
+  // Whose API died before anything came of it.
+  expect(await requestOf(abandoned.operationId)).toBeUndefined();
 });
+
+const agedByADay = (operationId: string) =>
+  world.catalogue.pool.query(
+    "UPDATE request SET created_at = created_at - interval '1 day' WHERE operation_id = $1",
+    [operationId],
+  );
+
+const requestOf = async (operationId: string): Promise<unknown> =>
+  (await world.catalogue.pool.query('SELECT body FROM request WHERE operation_id = $1', [operationId]))
+    .rows[0];
 
 test('it starts without Temporal and without the catalogue, and says that it is not ready', async () => {
   const api = start({

@@ -195,6 +195,25 @@ describe('a refusal that comes late', () => {
 });
 
 describe('admissions and withdrawals that meet', () => {
+  it('a request that is taken for abandoned while it is admitted keeps its Idempotency-Key', async () => {
+    const asked = await askWithKey();
+    const abandoned = await askWithKey();
+    const { holds, pool } = watched();
+    const hold = holds.at('after admission-ledger');
+    const admitting = admissionRepository(pool).admitProvision(asked.operationId, 1, blueprint());
+    await hold.reached;
+    const forgetting = world.catalogue.requests.forgetAbandoned(0);
+    await untilWaitFor(1);
+    hold.release();
+    expect(await admitting).toHaveProperty('admitted');
+    await forgetting;
+    expect(await askWithKey(asked.slug)).toMatchObject({ operationId: asked.operationId });
+    expect(await world.activities.admitProvision({ ...abandoned, attempt: 1 })).toMatchObject({
+      refused: { code: 'ADMISSION_TIMEOUT' },
+    });
+    expect(await askWithKey(abandoned.slug)).not.toMatchObject({ operationId: abandoned.operationId });
+  });
+
   it('a withdrawal and an admission of the same slug do not wait for each other', async () => {
     const { asked } = await askAndAdmit(world);
     const again = await askWithKey(asked.slug);
