@@ -6,7 +6,7 @@ import { canaryRepository } from './canaries.js';
 import { cellRepository } from './cells.js';
 import { isolationProbeRepository } from './isolation-probes.js';
 import { operationRepository } from './operations.js';
-import { createPool } from './pool.js';
+import { createPool, type PoolOptions } from './pool.js';
 import { requestRepository } from './requests.js';
 import { stepRepository } from './steps.js';
 import { tenantRepository } from './tenants.js';
@@ -22,11 +22,17 @@ const TAKE_BACKS_AT_ONCE = 8;
  * @param url the control database, as the catalogue role
  * @param max connections for statements; what is undone or taken back has its own
  */
-export function openCatalogue({ url, name, max = 10 }: { url: string; name: string; max?: number }) {
-  const pool = createPool({ url, name, max });
-  // The store may be away: what is quick does not wait behind that.
-  const undoing = createPool({ url, name: `${name}-undo`, max: UNDOS_AT_ONCE });
-  const takingBack = createPool({ url, name: `${name}-take-back`, max: TAKE_BACKS_AT_ONCE });
+export function openCatalogue({
+  url,
+  name,
+  max = 10,
+  ...rest
+}: Pick<PoolOptions, 'url' | 'name' | 'idleInTransaction'> & { readonly max?: number }) {
+  const pool = createPool({ url, name, max, ...rest });
+  // The store may be away: what is quick does not wait behind that. Nothing happens over these meanwhile.
+  const longest = { url, idleInTransaction: 0 };
+  const undoing = createPool({ ...longest, name: `${name}-undo`, max: UNDOS_AT_ONCE });
+  const takingBack = createPool({ ...longest, name: `${name}-take-back`, max: TAKE_BACKS_AT_ONCE });
   return {
     pool,
     admission: admissionRepository(pool),

@@ -11,6 +11,11 @@ export interface PoolOptions {
   readonly max: number;
   /** Milliseconds after which the server gives up a statement. */
   readonly statementTimeout?: number;
+  /**
+   * Milliseconds after which the server ends a transaction in which nothing happens; 0: never. A machine that vanishes without a
+   * word would otherwise keep its locks until the system's keepalive, two hours by default.
+   */
+  readonly idleInTransaction?: number;
 }
 
 /** How long the server may take to close a connection that has been ended. */
@@ -34,7 +39,13 @@ export class Client extends pg.Client {
 }
 
 /** A pool whose idle connections may be cut by a server restart without ending the process. */
-export function createPool({ url, name, max, statementTimeout = 15_000 }: PoolOptions): pg.Pool {
+export function createPool({
+  url,
+  name,
+  max,
+  statementTimeout = 15_000,
+  idleInTransaction = 20_000,
+}: PoolOptions): pg.Pool {
   const pool = new pg.Pool({
     Client,
     connectionString: url,
@@ -43,6 +54,7 @@ export function createPool({ url, name, max, statementTimeout = 15_000 }: PoolOp
     connectionTimeoutMillis: 5_000,
     idleTimeoutMillis: 30_000,
     statement_timeout: statementTimeout,
+    idle_in_transaction_session_timeout: idleInTransaction,
     // The server may hang without closing: give up a little after it should have.
     query_timeout: statementTimeout + 2_000,
     keepAlive: true,
@@ -84,8 +96,8 @@ export function isPostgresOutage(error: unknown): boolean {
   if ('errors' in error && Array.isArray(error.errors)) return error.errors.some(isPostgresOutage);
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   // Classes: 08 connection, 53 resources, 57 operator intervention (restart, cancelled); 40 serialisation, deadlock;
-  // 25006 read-only (a standby just promoted elsewhere); 55P03 lock not available.
-  if (/^(08|53|57|40)/.test(code) || code === '25006' || code === '55P03') return true;
+  // 25006 read-only (a standby just promoted elsewhere); 25P03 a transaction that stood still; 55P03 lock not available.
+  if (/^(08|53|57|40)/.test(code) || ['25006', '25P03', '55P03'].includes(code)) return true;
   if (isSystemError(error)) return true;
   return /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable/i.test(
     error.message,

@@ -51,6 +51,7 @@ test.each([
   '40001',
   '40P01',
   '25006',
+  '25P03',
   '55P03',
 ])('SQLSTATE %s passes', (code) => {
   expect(storeError('postgres', sqlstate(code)).code).toBe('STORE_UNAVAILABLE');
