@@ -12,25 +12,16 @@ import {
   WorkflowUpdateFailedError,
   WorkflowUpdateRPCTimeoutOrCancelledError,
 } from '@temporalio/client';
-import {
-  ApplicationFailure,
-  defineSearchAttributeKey,
-  TypedSearchAttributes,
-  type Workflow,
-} from '@temporalio/common';
+import { ApplicationFailure, type Workflow } from '@temporalio/common';
 import type { Logger } from 'pino';
 import { ADMIT, type AdmitArgs, FINISH } from '../domain/contracts.js';
 import { TenantryError } from '../domain/errors.js';
 import { until, within } from './bounded.js';
 import type { ApiDeps } from './deps.js';
 import { refusalIn } from './refusal.js';
+import { runOf } from './run.js';
 import { askingFor, type Start } from './starts.js';
 import { withdraw } from './withdraw.js';
-
-const TENANT_ID = defineSearchAttributeKey('TenantId', 'KEYWORD');
-const OPERATION_KIND = defineSearchAttributeKey('OperationKind', 'KEYWORD');
-const CELL = defineSearchAttributeKey('Cell', 'KEYWORD');
-const PLAN = defineSearchAttributeKey('Plan', 'KEYWORD');
 
 /** A run may close just as the update reaches it; the next try then starts another. */
 const TRIES = 4;
@@ -112,29 +103,14 @@ async function admitBy(
 /** The end of a run that is started, the admission by one that is, or the admission by one that should be there. */
 type Ask = 'finish' | 'start' | 'run';
 
-async function update({ temporal, config }: ApiDeps, start: Start, how: Ask): Promise<void> {
-  const { operationId, attempt } = start;
+async function update(deps: ApiDeps, start: Start, how: Ask): Promise<void> {
+  const { temporal } = deps;
   const asking = askingFor(start);
   if (how === 'run') {
     await temporal.workflow.getHandle(start.workflowId).executeUpdate(ADMIT, asking);
     return;
   }
-  const startWorkflowOperation = new WithStartWorkflowOperation(start.workflowType, {
-    workflowId: start.workflowId,
-    taskQueue: config.TENANTRY_TEMPORAL_TASK_QUEUE,
-    args: [start.input],
-    workflowIdConflictPolicy: 'USE_EXISTING',
-    workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-    staticSummary: start.summary,
-    staticDetails: start.details,
-    memo: { operationId, attempt },
-    typedSearchAttributes: new TypedSearchAttributes([
-      { key: OPERATION_KIND, value: start.kind },
-      ...known(TENANT_ID, start.tenantId),
-      ...known(CELL, start.foreseen.cell),
-      ...known(PLAN, start.foreseen.plan),
-    ]),
-  });
+  const startWorkflowOperation = new WithStartWorkflowOperation(start.workflowType, runOf(start, deps));
   const name = how === 'finish' ? FINISH : ADMIT;
   // Two who ask at once may wait for different things.
   const updateId = how === 'finish' ? `${asking.updateId}/${FINISH}` : asking.updateId;
@@ -150,9 +126,6 @@ const aborted = (signal: AbortSignal): Promise<void> =>
     if (signal.aborted) resolve();
     else signal.addEventListener('abort', () => resolve(), { once: true });
   });
-
-const known = (key: typeof TENANT_ID, value: string | undefined) =>
-  value === undefined ? [] : [{ key, value }];
 
 const missedTheRun = (error: unknown): boolean =>
   error instanceof WorkflowNotFoundError ||

@@ -1,6 +1,7 @@
 /** Operations: how far one is, and trying one again that did not succeed. */
 import { z } from 'zod';
 import { TenantryError } from '../../domain/errors.js';
+import type { AdmitBy } from '../../domain/contracts.js';
 import { isUuid, operationId } from '../../domain/ids.js';
 import { RETRYABLE_STATUSES } from '../../domain/operation.js';
 import { idParams, operationView } from '../../domain/requests.js';
@@ -9,7 +10,8 @@ import type { ApiDeps } from '../deps.js';
 import { json, prefer, responses } from '../documents.js';
 import { route, type Route } from '../route.js';
 import { readOperation } from '../views.js';
-import { batchStart, provisionStart } from '../starts.js';
+import { runAgain } from '../run.js';
+import { batchStart, provisionStart, type Start } from '../starts.js';
 import { ADMITTED_HEADERS } from './tenants.js';
 
 export function operationRoutes(deps: ApiDeps): Route[] {
@@ -40,10 +42,11 @@ export function operationRoutes(deps: ApiDeps): Route[] {
     params: idParams,
     operation: {
       operationId: 'retryOperation',
-      summary: 'Try again an operation that failed or was cancelled',
+      summary: 'Try again an operation that failed or was cancelled, or whose run was lost',
       description:
         'It keeps its id and its tenants; `attempt` is one more, and a batch takes up only what is missing. Asked ' +
-        'twice at once, it is retried once.',
+        'twice at once, it is retried once. One that is `running` and whose run was terminated, or lost by Temporal, goes on ' +
+        'where it was, as the same attempt.',
       requestParams: { path: idParams, header: z.object({ Prefer: prefer.optional() }) },
       responses: responses(
         {
@@ -71,17 +74,23 @@ export function operationRoutes(deps: ApiDeps): Route[] {
       const operation = await catalogue.operations.find(id);
       if (operation === undefined) throw new TenantryError('OPERATION_NOT_FOUND');
       const { kind, status, tenantId, attempt } = operation;
+      const startOf = (nth: number, admitBy?: AdmitBy): Start =>
+        tenantId === null ? batchStart(id, nth, admitBy) : provisionStart(tenantId, id, nth, admitBy);
       // A scheduled one comes again by itself.
       if (kind === 'isolation-probe')
         throw new TenantryError('OPERATION_NOT_RETRYABLE', { status: 'an isolation probe' });
+      if (status === 'running') {
+        const present = startOf(attempt);
+        const stillRuns = async (): Promise<boolean> => {
+          const now = await catalogue.operations.find(id);
+          return now?.status === 'running' && now.attempt === attempt;
+        };
+        if (await runAgain(deps, present, stillRuns)) return carryOut(deps, call, present, 'admitted');
+      }
       if (!RETRYABLE_STATUSES.includes(status))
         throw new TenantryError('OPERATION_NOT_RETRYABLE', { status });
       const admitBy = await catalogue.requests.admitBy(deps.config.TENANTRY_ADMISSION_TIMEOUT_MS);
-      const start =
-        tenantId === null
-          ? batchStart(id, attempt + 1, admitBy)
-          : provisionStart(tenantId, id, attempt + 1, admitBy);
-      return carryOut(deps, call, start);
+      return carryOut(deps, call, startOf(attempt + 1, admitBy));
     },
   });
 

@@ -139,7 +139,7 @@ test('a wait that ends first answers 202 with the operation still running', asyn
 });
 
 test('a run that takes longer than an admission may is waited for all the same', async () => {
-  const hasty = await startApi(world, { taskQueue, admissionTimeout: 400 });
+  const hasty = await startApi(world, { taskQueue, admissionTimeout: 2_000 });
   try {
     const letGo = await startHeldWorker();
     const asked = hasty.send('/v1/tenants', { body: tenantBody(), headers: { prefer: 'wait=30' } });

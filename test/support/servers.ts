@@ -19,6 +19,8 @@ export type ServerName = (typeof SERVERS)[number];
 export interface OwnServers<N extends ServerName> {
   /** `control` and `cell` are PostgreSQL servers. */
   readonly servers: Readonly<Record<N, RunningServer>>;
+  /** Where a server keeps its data: a copy of it, made while it does not run, is a backup. */
+  dataOf(name: N): string;
   /** For `createWorld`; what is not the file's own is shared. */
   readonly world: Pick<WorldOptions, 'servers' | 'postgres' | 'mongoEnforcement'>;
   close(): Promise<void>;
@@ -41,6 +43,7 @@ export async function startOwnServers<N extends ServerName>(names: readonly N[])
   const { control, cell, mongo, redis, temporal }: Partial<Record<ServerName, RunningServer>> = started;
   return {
     servers: started,
+    dataOf: (name) => join(directory, name),
     world: {
       servers: {
         ...(mongo && { mongoUrl: mongo.url }),
