@@ -14,8 +14,7 @@ import { mongoFootprint } from '../domain/manifest.js';
 import { breachAlarm } from './breach-alarm.js';
 import { type Composition, compose } from './compose.js';
 import { serveHealth } from './health.js';
-import { ensureSchedules } from './schedules.js';
-import { ensureSearchAttributes } from './search-attributes.js';
+import { keepRegistered, register } from './registrations.js';
 import { createWorker, type TenantryWorkerOptions } from './worker.js';
 
 /** What another entry may put around the parts of this one: instruments, or a test that steps in at a certain moment. */
@@ -82,17 +81,22 @@ export async function main(hooks: WorkerHooks = {}): Promise<void> {
   };
   const namespace = config.TENANTRY_TEMPORAL_NAMESPACE;
   const taskQueue = config.TENANTRY_TEMPORAL_TASK_QUEUE;
-  const client = await Connection.connect({
+  const asking = await Connection.connect({
     ...connecting,
     connectTimeout: config.TENANTRY_TEMPORAL_CONNECT_MS,
   });
-  await ensureSearchAttributes(client, namespace);
-  await ensureSchedules(new Client({ connection: client, namespace }), {
-    taskQueue,
-    isolationProbeEvery: config.TENANTRY_ISOLATION_PROBE_MS,
-    isolationProbeSample: config.TENANTRY_ISOLATION_PROBE_SAMPLE,
-  });
-  await client.close();
+  const registering = {
+    connection: asking,
+    client: new Client({ connection: asking, namespace }),
+    namespace,
+    schedules: {
+      taskQueue,
+      isolationProbeEvery: config.TENANTRY_ISOLATION_PROBE_MS,
+      isolationProbeSample: config.TENANTRY_ISOLATION_PROBE_SAMPLE,
+    },
+  };
+  await register(registering);
+  keepRegistered(registering, log, stopping.signal);
   const alarm = breachAlarm(log);
   const connection = await NativeConnection.connect(connecting);
   const worker = await createWorker({
@@ -137,6 +141,7 @@ export async function main(hooks: WorkerHooks = {}): Promise<void> {
     await composition.close();
     await catalogue.close();
     await connection.close();
+    await asking.close();
     log.info('stopped');
   }
 }

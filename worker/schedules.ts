@@ -1,4 +1,4 @@
-/** What runs by itself: Temporal schedules, as data. Made or brought up to date by every worker at its start. */
+/** What runs by itself: Temporal schedules, as data. Made or brought up to date by every worker at its start; see registrations.ts. */
 import {
   type Client,
   ScheduleAlreadyRunning,
@@ -56,17 +56,32 @@ export async function ensureSchedules(client: Client, settings: ScheduleSettings
       });
       continue;
     }
-    try {
-      await client.schedule.create(entry);
-    } catch (error) {
-      if (!(error instanceof ScheduleAlreadyRunning)) throw error;
-      const { spec, action, policies } = entry;
-      await handle.update((present) => ({
-        ...present,
-        spec,
-        action,
-        policies: { ...present.policies, ...policies },
-      }));
-    }
+    if (await isMade(client, entry)) continue;
+    const { spec, action, policies } = entry;
+    await handle.update((present) => ({
+      ...present,
+      spec,
+      action,
+      policies: { ...present.policies, ...policies },
+    }));
+  }
+}
+
+/** Leaves those that are there as they are. @returns the ids of the others, which were made */
+export async function makeMissingSchedules(client: Client, settings: ScheduleSettings): Promise<string[]> {
+  const made: string[] = [];
+  for (const entry of schedules(settings))
+    if (!('off' in entry) && (await isMade(client, entry))) made.push(entry.scheduleId);
+  return made;
+}
+
+/** False where it was there already. */
+async function isMade(client: Client, entry: ScheduleOptions): Promise<boolean> {
+  try {
+    await client.schedule.create(entry);
+    return true;
+  } catch (error) {
+    if (error instanceof ScheduleAlreadyRunning) return false;
+    throw error;
   }
 }

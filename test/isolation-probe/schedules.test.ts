@@ -1,5 +1,8 @@
 /** What runs by itself is made by the workers, once, and left as an operator set it. */
+import { Client, Connection } from '@temporalio/client';
 import { operationId } from '../../domain/ids.js';
+import { createLogger } from '../../domain/log.js';
+import { keepRegistered } from '../../worker/registrations.js';
 import { ensureSchedules, type ScheduleSettings } from '../../worker/schedules.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
@@ -49,6 +52,25 @@ describe('the schedule of the isolation probe', () => {
     await handle().pause('maintenance');
     await ensureSchedules(world.temporal, settings(900_000));
     expect((await handle().describe()).state).toMatchObject({ paused: true, note: 'maintenance' });
+  });
+
+  it('is made again when Temporal has lost it, and left as it is otherwise', async () => {
+    const stopping = new AbortController();
+    const connection = await Connection.connect({ address: world.stack.temporalAddress });
+    const client = new Client({ connection });
+    const registering = { connection, client, namespace: 'default', schedules: settings(600_000) };
+    keepRegistered(registering, createLogger({ level: 'silent' }), stopping.signal, 20);
+    const { spec, state } = await handle().describe();
+    expect([spec.intervals, state.paused]).toMatchObject([[{ every: 900_000 }], true]);
+    await handle().delete();
+    const { spec: anew } = await until('it is there again', () =>
+      handle()
+        .describe()
+        .catch(() => undefined),
+    );
+    expect(anew.intervals).toMatchObject([{ every: 600_000 }]);
+    stopping.abort();
+    await connection.close();
   });
 
   it('is taken away when it is switched off', async () => {
