@@ -41,6 +41,24 @@ export function whenAborted(signal: AbortSignal | undefined, act: (reason: unkno
   return () => removeEventListener.call(signal, 'abort', heard);
 }
 
+/**
+ * `work`, or the signal's reason as soon as it is aborted and `cancel` could still cancel it; the work's own end is
+ * ignored then. A COMMIT under way is waited for: its answer is the truth.
+ */
+export function untilAborted<T>(
+  signal: AbortSignal | undefined,
+  work: Promise<T>,
+  cancel: () => boolean,
+): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const stopListening = whenAborted(signal, (reason) => {
+      if (cancel()) reject(reason);
+    });
+    work.then(resolve, reject).finally(stopListening);
+  });
+}
+
 function getterOf(name: 'aborted' | 'reason'): (this: AbortSignal) => unknown {
   const getter = Object.getOwnPropertyDescriptor(AbortSignal.prototype, name)?.get;
   if (getter === undefined) throw new TypeError(`AbortSignal has no ${name}`);

@@ -122,7 +122,10 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
     try {
       if (this.#state === 'new')
         await this.#runner.begin(statement, (lease, session) => this.#open(lease, session));
-      else if (this.#source !== undefined) await this.#source.lease.bound(this.#take(this.#source.cursor));
+      else if (this.#source !== undefined) {
+        const { lease, cursor } = this.#source;
+        await this.#runner.goOn(lease, () => this.#take(cursor));
+      }
       throwIfAborted(statement.signal);
     } catch (error) {
       this.#failure = await this.#runner.failure(statement, error);

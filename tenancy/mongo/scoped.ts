@@ -2,24 +2,19 @@
  * MongoDB as one tenant: collections of its own database, reached as its own user, and nothing from which anything else
  * can be reached.
  */
-import { type ClientSession, type Document, MongoError } from 'mongodb';
-import { TenantryError } from '../../domain/errors.js';
+import type { Document } from 'mongodb';
 import type { TenantId } from '../../domain/ids.js';
 import type { Manifest } from '../../domain/manifest.js';
 import { mongoDatabaseName } from '../../domain/names.js';
 import type { CellServers, TenantCredentials } from '../context/cell-servers.js';
 import type { TenantContext } from '../context/tenant-context.js';
-import { throwIfAborted } from '../signal.js';
-import { type ClientPool, createClientPool, type PoolStats } from './client-pool.js';
+import { createClientPool, type PoolStats } from './client-pool.js';
 import type { CollectionName, DocumentOf, MongoDeclaration, ProductManifest } from './document-types.js';
 import { createGuard, type Guard, type GuardedDatabase } from './guard.js';
-import { createRetries, isLoginRefused } from './refused-login.js';
-import { refused } from './refused.js';
 import { type CollectionParts, ScopedCollection } from './scoped-collection.js';
-import type { Lease } from './seat.js';
 import { signalOf } from './signal.js';
-import { Silence } from './silence.js';
-import { type AskAccess, createRunner, createSessionRunner } from './statement-runner.js';
+import { type AskAccess, createRunner } from './statement-runner.js';
+import { transact } from './transaction.js';
 
 export interface ScopedMongoOptions {
   readonly servers: Pick<CellServers, 'mongoUrl'>;
@@ -56,9 +51,11 @@ export interface ScopedMongo<M extends MongoDeclaration = ProductManifest> {
   /** @throws TenantryError STATEMENT_REFUSED when the manifest does not declare it */
   collection<Name extends CollectionName<M>>(name: Name): ScopedCollection<DocumentOf<M, Name>>;
   /**
-   * Runs `work` in a transaction, and again when the server asks for it, so it does nothing but statements. What it
-   * throws aborts the transaction.
-   * @throws TenantryError STATEMENT_REFUSED on a standalone server, which has no transactions
+   * Runs `work` in a transaction, and again when the server asks for it, so it does nothing but statements. They go one
+   * after another, in the order in which they were asked for. What it throws aborts the transaction, and so does `signal`,
+   * until the commit is under way: its answer is the truth.
+   * @throws TenantryError STATEMENT_REFUSED on a standalone server, which has no transactions; STORE_REFUSED when a failed
+   *   statement was swallowed in `work`
    */
   withTransaction<R>(
     work: (transaction: ScopedTransaction<M>) => Promise<R>,
@@ -121,8 +118,20 @@ export function createScopedMongoWith(
       };
       return Object.freeze<ScopedMongo<M>>({
         collection: (name) => collectionOf(name, parts),
-        withTransaction: async (work, options) =>
-          transact(pool, context, { ...parts, idleMs: settings.transactionIdleMs }, work, signalOf(options)),
+        withTransaction: async <R>(
+          work: (transaction: ScopedTransaction<M>) => Promise<R>,
+          options?: { readonly signal?: AbortSignal },
+        ) =>
+          transact(
+            { pool, context, ...parts, idleMs: settings.transactionIdleMs },
+            (runner) => {
+              const within = { ...parts, runner };
+              return work(
+                Object.freeze<ScopedTransaction<M>>({ collection: (name) => collectionOf(name, within) }),
+              );
+            },
+            signalOf(options),
+          ),
       });
     },
     stats: () => pool.stats(),
@@ -149,79 +158,3 @@ class OwnDatabase implements GuardedDatabase {
 function collectionOf<T extends Document>(name: string, parts: CollectionParts): ScopedCollection<T> {
   return new ScopedCollection<T>(parts.guard.collection(name), parts);
 }
-
-interface TransactionParts extends CollectionParts {
-  readonly idleMs: number;
-}
-
-/** A rotation may refuse a login on the way; then nothing of it is committed, and it begins again. */
-async function transact<R, M extends MongoDeclaration>(
-  pool: ClientPool,
-  context: TenantContext,
-  parts: TransactionParts,
-  work: (transaction: ScopedTransaction<M>) => Promise<R>,
-  signal: AbortSignal | undefined,
-): Promise<R> {
-  parts.runner.refuseOthers();
-  // What the work has thrown stays as it is, so its caller's signal is not asked.
-  const failure = async (error: unknown): Promise<never> => {
-    throw await parts.runner.failure({ write: false, signal: undefined }, error);
-  };
-  const isBegunAgain = createRetries(parts.loginPatienceMs);
-  for (;;) {
-    const lease = await Promise.resolve(pool.lease(context.tenantId, signal)).catch(failure);
-    lease.hold();
-    try {
-      if (!(await lease.bound(lease.login.hasTransactions())))
-        throw refused('the server is a standalone, which has no transactions; a replica set of one has');
-      await lease.bound(lease.login.fill());
-      return await inTransaction(lease, context, parts, work, signal);
-    } catch (error) {
-      if (isLoginRefused(error)) lease.refuse();
-      if (!mayBeCommitted(error) && isBegunAgain(error)) continue;
-      return await failure(error);
-    } finally {
-      lease.release();
-    }
-  }
-}
-
-/** The driver's word for a commit whose answer was lost; what comes of trying it again does not tell. */
-const mayBeCommitted = (error: unknown): boolean =>
-  error instanceof MongoError && error.hasErrorLabel('UnknownTransactionCommitResult');
-
-async function inTransaction<R, M extends MongoDeclaration>(
-  lease: Lease,
-  context: TenantContext,
-  parts: TransactionParts,
-  work: (transaction: ScopedTransaction<M>) => Promise<R>,
-  signal: AbortSignal | undefined,
-): Promise<R> {
-  const session: ClientSession = lease.login.client.startSession();
-  try {
-    return await session.withTransaction(async () => {
-      throwIfAborted(signal);
-      let open = true;
-      const silence = new Silence(parts.idleMs, leftOpen);
-      const heard: Lease = { ...lease, bound: (asked) => silence.during(lease.bound(asked)) };
-      const runner = createSessionRunner(heard, session, context, () => open);
-      const within = { ...parts, runner };
-      const transaction = Object.freeze<ScopedTransaction<M>>({
-        collection: (name) => collectionOf(name, within),
-      });
-      try {
-        return await silence.ends(() => work(transaction));
-      } catch (error) {
-        // The driver's own error says whether the transaction may be tried again.
-        throw error instanceof TenantryError && error.cause instanceof MongoError ? error.cause : error;
-      } finally {
-        open = false;
-      }
-    });
-  } finally {
-    await session.endSession();
-  }
-}
-
-const leftOpen = (): TenantryError =>
-  new TenantryError('STORE_REFUSED', { store: 'MongoDB', reason: 'its transaction was left open' });

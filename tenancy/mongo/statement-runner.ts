@@ -5,7 +5,7 @@ import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { isSystemError } from '../../domain/system-error.js';
 import { type AccessMode, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
-import { isAborted, reasonOf, throwIfAborted } from '../signal.js';
+import { isAborted, reasonOf } from '../signal.js';
 import { storeError } from '../store-error.js';
 import type { ClientPool } from './client-pool.js';
 import type { Login } from './login.js';
@@ -29,6 +29,8 @@ export interface StatementRunner {
     statement: Statement,
     work: (lease: Lease, session: ClientSession | undefined) => Promise<T>,
   ): Promise<T>;
+  /** What a cursor asks after that, over the lease that it was begun on. */
+  goOn<T>(lease: Lease, work: () => Promise<T>): Promise<T>;
   failure(statement: Statement, error: unknown): Promise<unknown>;
   /** For what is kept: a handle or cursor of one tenant is not used on behalf of another. @throws NESTED_TENANT_CONTEXT */
   refuseOthers(): void;
@@ -78,6 +80,7 @@ export function createRunner(
   };
   return {
     begin: (statement, work) => onLease(statement, (lease) => lease.bound(work(lease, undefined)), 'later'),
+    goOn: (lease, work) => lease.bound(work()),
     failure,
     refuseOthers: () => refuseOtherTenants(context.tenantId),
     run: (statement, work) =>
@@ -93,43 +96,8 @@ export function createRunner(
   };
 }
 
-/** Within a transaction: the driver's own errors go through, since it tells by them whether to begin again. */
-export function createSessionRunner(
-  lease: Lease,
-  session: ClientSession,
-  context: TenantContext,
-  isOpen: () => boolean,
-): StatementRunner {
-  const kept: Lease = {
-    login: lease.login,
-    hold: () => undefined,
-    bound: (work) => lease.bound(work),
-    refuse: () => lease.refuse(),
-    release: () => undefined,
-  };
-  const begin: StatementRunner['begin'] = async (statement, work) => {
-    refuseOtherTenants(context.tenantId);
-    refuseWrites(context, statement);
-    if (!isOpen())
-      throw new TenantryError('STORE_REFUSED', { store: 'MongoDB', reason: 'the transaction has ended' });
-    throwIfAborted(statement.signal);
-    try {
-      return await lease.bound(work(kept, session));
-    } catch (error) {
-      throwIfAborted(statement.signal);
-      throw mapped(error);
-    }
-  };
-  return {
-    begin,
-    refuseOthers: () => refuseOtherTenants(context.tenantId),
-    failure: async ({ signal }, error) => (isAborted(signal) ? reasonOf(signal) : mapped(error)),
-    run: (statement, work) => begin(statement, () => work(lease.login, session)),
-  };
-}
-
 /** @throws TenantryError TENANT_SUSPENDED: the server would refuse it as well, with fewer words */
-function refuseWrites(context: TenantContext, { write }: Statement): void {
+export function refuseWrites(context: TenantContext, { write }: Statement): void {
   if (write && context.mode === 'read-only')
     throw new TenantryError('TENANT_SUSPENDED', { mode: 'read-only' });
 }

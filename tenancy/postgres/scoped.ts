@@ -6,7 +6,7 @@ import type { CustomTypesConfig, Pool, QueryResult, QueryResultRow } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
-import { reasonOf } from '../signal.js';
+import { reasonOf, untilAborted } from '../signal.js';
 import { type Ahead, Connection, type ConnectionOptions } from './connection.js';
 import { ENTER, ENTER_ALONE, ENTER_ALONE_WITH_TOKEN, ENTER_WITH_TOKEN } from './context-sql.js';
 import { type Limits, limitsOf, statementOf } from './given.js';
@@ -22,7 +22,6 @@ import {
   modesOf,
   Transaction,
   type TransactionOptions,
-  untilAborted,
   withinGrace,
 } from './transaction.js';
 

@@ -4,7 +4,7 @@
  */
 import type { QueryResult, QueryResultRow } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
-import { throwIfAborted, whenAborted } from '../signal.js';
+import { throwIfAborted, untilAborted } from '../signal.js';
 import type { Ahead, Connection } from './connection.js';
 import { type Given, type Limits, limitsOf, statementOf } from './given.js';
 import type { Statement } from './group.js';
@@ -207,24 +207,6 @@ export async function withinGrace<T>(
 
 /** A longer one would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
-/**
- * `work`, or the signal's reason as soon as it is aborted and `cancel` could still cancel it; the work's own end is
- * ignored then. A COMMIT under way is waited for: its answer is the truth.
- */
-export function untilAborted<T>(
-  signal: AbortSignal | undefined,
-  work: Promise<T>,
-  cancel: () => boolean,
-): Promise<T> {
-  if (signal === undefined) return work;
-  return new Promise((resolve, reject) => {
-    const stopListening = whenAborted(signal, (reason) => {
-      if (cancel()) reject(reason);
-    });
-    work.then(resolve, reject).finally(stopListening);
-  });
-}
 
 export function modesOf({ isolation, readOnly }: TransactionOptions): string {
   return [isolation && `ISOLATION LEVEL ${LEVELS[isolation]}`, readOnly === true && 'READ ONLY']

@@ -197,6 +197,22 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
     tests: ['test/data-plane/mongo/scram.test.ts'],
   },
   {
+    name: 'MongoDB: a transaction whose caller has gone is committed',
+    file: 'tenancy/mongo/transaction.ts',
+    find: 'result = await (signal === undefined ? ended : unlessAborted(ended, signal));',
+    replace: 'signal = undefined;\n        result = await ended;',
+    tests: ['test/data-plane/mongo/transactions.test.ts'],
+    named: 'is given up by its signal',
+  },
+  {
+    name: 'MongoDB: what was asked for in a transaction runs when it has ended',
+    file: 'tenancy/mongo/transaction.ts',
+    find: 'this.#isOpen = false;',
+    replace: '',
+    tests: ['test/data-plane/mongo/transactions.test.ts'],
+    named: 'has no cursor',
+  },
+  {
     name: 'MongoDB: a context that may only read writes',
     file: 'tenancy/mongo/statement-runner.ts',
     find: "if (write && context.mode === 'read-only')",
