@@ -3,6 +3,7 @@
  * asks without one gets an error.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type { EventEmitter } from 'node:events';
 import { TenantryError } from '../../domain/errors.js';
 import type { CellName, OperationId, TenantId } from '../../domain/ids.js';
 import type { ScopedMongo } from '../mongo/scoped.js';
@@ -106,6 +107,16 @@ export function outsideTenants<T>(work: () => T): T {
 export function bindTenant<A extends unknown[], R>(callback: (...args: A) => R): (...args: A) => R {
   const scope = scopes.getStore();
   return (...args) => scopes.run(scope, () => callback(...args));
+}
+
+/**
+ * The same for whatever an emitter tells its listeners from now on. In the scope that it is bound in already, which is the
+ * rule, it costs next to nothing.
+ */
+export function bindEmitter(emitter: EventEmitter): void {
+  const scope = scopes.getStore();
+  const emit = emitter.emit as (...args: unknown[]) => boolean;
+  emitter.emit = (...args: unknown[]) => scopes.run(scope, () => emit.apply(emitter, args));
 }
 
 /** Why the running code left its tenant, where it did. */

@@ -7,7 +7,13 @@ import { TenantryError } from '../../domain/errors.js';
 import { accessOf } from '../context/access.js';
 import type { Directory, TenantEntry, TenantKey } from '../context/directory.js';
 import type { Circumstances } from '../context/entered-tenant.js';
-import { enterTenant, type Principal, type Tenant } from '../context/tenant-context.js';
+import {
+  bindEmitter,
+  bindTenant,
+  enterTenant,
+  type Principal,
+  type Tenant,
+} from '../context/tenant-context.js';
 import { sendProblem } from './problem.js';
 import type { Resolver } from './resolvers.js';
 import { traceOf } from './trace.js';
@@ -49,7 +55,11 @@ export function createTenancy(parts: TenancyParts, options: TenancyOptions): Req
       // What handlers throw goes to `next` by itself: this is a request that is within another tenant already.
       try {
         for (const resolver of resolve) resolver.entered?.(request);
-        enterTenant(tenant, next);
+        enterTenant(tenant, () => {
+          for (const heard of [request, response]) bindEmitter(heard);
+          bindWrites(response);
+          next();
+        });
       } catch (error) {
         refuse(error);
       }
@@ -74,6 +84,19 @@ export function createTenancy(parts: TenancyParts, options: TenancyOptions): Req
     // oxlint-disable-next-line promise/no-callback-in-promise -- `next` is Express' way out for errors
     tenant.then(enter, refuse).catch(next);
   };
+}
+
+/**
+ * A connection serves one request after another, and what it tells a response's listeners it tells as whoever used it
+ * last: of two requests that were sent at once, the second is written while the first one ends.
+ */
+function bindWrites(response: Response): void {
+  const write = response.write as (...args: unknown[]) => boolean;
+  response.write = (...args: unknown[]) =>
+    write.apply(
+      response,
+      args.map((arg) => (typeof arg === 'function' ? bindTenant(arg as () => void) : arg)),
+    );
 }
 
 /** A time-out answered while the tenant was looked up, or the client is gone: nobody is there to be told or served. */

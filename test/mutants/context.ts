@@ -25,6 +25,22 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     tests: at('scopes'),
   },
   {
+    name: 'context: what a request tells its listeners they hear as whoever used its connection last',
+    file: 'tenancy/context/tenant-context.ts',
+    find: 'scopes.run(scope, () => emit.apply(emitter, args))',
+    replace: 'emit.apply(emitter, args)',
+    tests: ['test/data-plane/express/listeners.test.ts'],
+    named: 'is written as its own tenant',
+  },
+  {
+    name: 'context: a response is told of what was written as whoever used its connection last',
+    file: 'tenancy/express/tenancy.ts',
+    find: 'bindWrites(response);',
+    replace: '',
+    tests: ['test/data-plane/express/listeners.test.ts'],
+    named: 'is written as its own tenant',
+  },
+  {
     name: 'context: what outlives a request stays in its tenant',
     file: 'tenancy/context/tenant-context.ts',
     find: 'return scopes.run(undefined, work);',
