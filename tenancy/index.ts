@@ -31,6 +31,7 @@ export {
   host,
   type HostOptions,
   path,
+  required,
   type Resolver,
   subdomain,
 } from './express/resolvers.js';

@@ -113,7 +113,8 @@ export function header(name: string): Resolver {
 
 /**
  * A claim of a token that the product has verified: of `request.auth`, where the usual middleware for JWTs puts the claims,
- * or wherever `read` finds it. Tokens are not read here, so none is ever believed unverified.
+ * or wherever `read` finds it. Tokens are not read here, so none is ever believed unverified. A request without the claim
+ * says nothing here: where that is not enough, see `required`.
  */
 export function claim(
   name: string,
@@ -129,6 +130,14 @@ export function claim(
   };
 }
 
+/**
+ * A place that must say whose the request is: one where it finds nothing is nobody's, whatever other places say. For a
+ * claim that is to confirm what a host or a header names, which a token without that claim, or no token, would not.
+ */
+export function required(resolver: Resolver): Resolver {
+  return { ...resolver, find: (request) => resolver.find(request) ?? null };
+}
+
 const found = (text: string | undefined): TenantKey | null | undefined =>
   text === undefined ? undefined : (keyOf(text) ?? null);
 
@@ -139,7 +148,19 @@ function hostOf(request: Request, { trustForwardedHost = false }: HostOptions): 
   if (forwarded !== undefined)
     return normaliseHost(typeof forwarded === 'string' ? forwarded : forwarded.join());
   // Node keeps the first one alone, and a proxy may have gone by the other (RFC 9112, 3.2).
-  return isSentTwice(request.rawHeaders, 'host') ? null : normaliseHost(request.headers.host);
+  if (isSentTwice(request.rawHeaders, 'host')) return null;
+  const target = targetHost(request);
+  const named = normaliseHost(request.headers.host ?? target);
+  // Of two that differ a proxy goes by the target's, and Node by the header.
+  return target === undefined || normaliseHost(target) === named ? named : null;
+}
+
+/** HTTP/2's (RFC 9113, 8.3.1), or that of a request line in the absolute form (RFC 9112, 3.2.2). */
+function targetHost(request: Request): string | undefined {
+  const authority = request.headers[':authority'];
+  if (typeof authority === 'string') return authority;
+  const line = request.originalUrl ?? request.url;
+  return line.startsWith('/') ? undefined : /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(line)?.[1];
 }
 
 function isSentTwice(rawHeaders: readonly string[], name: string): boolean {

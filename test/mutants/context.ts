@@ -132,10 +132,26 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
   {
     name: 'Express: of two hosts the first one counts',
     file: 'tenancy/express/resolvers.ts',
-    find: "return isSentTwice(request.rawHeaders, 'host') ? null : normaliseHost",
-    replace: 'return normaliseHost',
+    find: "if (isSentTwice(request.rawHeaders, 'host')) return null;",
+    replace: '',
     tests: ODD_REQUESTS,
     named: 'that is sent twice',
+  },
+  {
+    name: 'Express: the host of a request is not held against that of its target',
+    file: 'tenancy/express/resolvers.ts',
+    find: 'return target === undefined || normaliseHost(target) === named ? named : null;',
+    replace: 'return named;',
+    tests: ODD_REQUESTS,
+    named: 'a host',
+  },
+  {
+    name: 'Express: a place that must say whose it is may say nothing',
+    file: 'tenancy/express/resolvers.ts',
+    find: 'resolver.find(request) ?? null',
+    replace: 'resolver.find(request)',
+    tests: ODD_REQUESTS,
+    named: 'a place that must say',
   },
   {
     name: 'Express: a host that is malformed lets another place decide',

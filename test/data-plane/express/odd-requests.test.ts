@@ -1,4 +1,6 @@
 /** Requests that are spelled oddly, or answered before it is known whose they are. */
+import { once } from 'node:events';
+import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
 import { connect, type AddressInfo } from 'node:net';
 import express, { type Express, type Request } from 'express';
 import {
@@ -7,6 +9,7 @@ import {
   header,
   host,
   path,
+  required,
   type Resolver,
   subdomain,
   tenancyProblems,
@@ -190,6 +193,44 @@ describe('a host', () => {
     expect(whose(await ask('/', withHeader('localhost', named())))).toBe('TENANT_AMBIGUOUS');
   });
 
+  test('that is not the one of the request’s target is refused', async () => {
+    const ask = await entering(subdomain('desk.example'));
+    const others = `${beta.slug}.desk.example`;
+    const asked = async (target: string, ...hosts: string[]) =>
+      whose(
+        await ask(
+          target,
+          hosts.map((name) => `Host: ${name}`),
+        ),
+      );
+    expect([
+      await asked(`http://${named()}/`, named()),
+      await asked(`HTTP://${named().toUpperCase()}:80/`, named()),
+      await asked(`http://${others}/`, named()),
+      await asked(`http://${named()}:80@${others}/`, named()),
+      await asked(`http:///`, named()),
+    ]).toEqual([acme.slug, acme.slug, 'TENANT_NOT_FOUND', 'TENANT_NOT_FOUND', 'TENANT_NOT_FOUND']);
+  });
+
+  test('is HTTP/2’s authority, with which a Host must agree', async () => {
+    const found: unknown[] = [];
+    const server = createHttp2Server((request, response) => {
+      found.push(subdomain('desk.example').find(request as unknown as Request));
+      response.end();
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const client = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    closing.push(() => {
+      client.destroy();
+      server.close();
+    });
+    for (const host of [undefined, named(), `${beta.slug}.desk.example`]) {
+      const asked = client.request({ ':authority': named(), ...(host !== undefined && { host }) });
+      await once(asked.resume().end(), 'close');
+    }
+    expect(found).toEqual([`slug:${acme.slug}`, `slug:${acme.slug}`, null]);
+  });
+
   test('that was forwarded twice or as a list lets no other place decide', async () => {
     const ask = await entering(subdomain('desk.example', { trustForwardedHost: true }), header('x-tenant'));
     const forwarded = (...names: string[]) =>
@@ -224,6 +265,20 @@ test('a claim is that of the token, whatever else the token holds', async () => 
     acme.slug,
     acme.slug,
   ]);
+});
+
+test('a place that must say whose it is lets no other decide where it says nothing', async () => {
+  const [optional, must] = [
+    await entering(header('x-tenant'), header('x-claim')),
+    await entering(header('x-tenant'), required(header('x-claim'))),
+  ];
+  const lines = ['Host: h', `X-Tenant: ${acme.slug}`];
+  expect([
+    whose(await optional('/', lines)),
+    whose(await must('/', lines)),
+    whose(await must('/', [...lines, `X-Claim: ${beta.slug}`])),
+    whose(await must('/', [...lines, `X-Claim: ${acme.slug}`])),
+  ]).toEqual([acme.slug, 'TENANT_AMBIGUOUS', 'TENANT_AMBIGUOUS', acme.slug]);
 });
 
 describe('what is answered while a tenant is looked up', () => {
