@@ -1,5 +1,5 @@
 /** Connection pools: one shape for every PostgreSQL that Tenantry talks to. */
-import { types } from 'node:util';
+import { types as kindOf } from 'node:util';
 import pg from 'pg';
 import { TenantryError } from '../domain/errors.js';
 import { isSystemError } from '../domain/system-error.js';
@@ -16,7 +16,15 @@ export interface PoolOptions {
    * word would otherwise keep its locks until the system's keepalive, two hours by default.
    */
   readonly idleInTransaction?: number;
+  /**
+   * How its rows are read, for a pool in somebody else's process: the driver's own ways (`pg.types.setTypeParser`) are one set
+   * for all who use it there, and so is whether values come as text.
+   */
+  readonly types?: pg.CustomTypesConfig;
 }
+
+/** Every value as the text that it came as; what is none (a uuid that came in binary) is cast in its statement. */
+export const AS_TEXT: pg.CustomTypesConfig = { getTypeParser: () => String };
 
 /** How long the server may take to close a connection that has been ended. */
 const FAREWELL_MS = 1_000;
@@ -45,6 +53,7 @@ export function createPool({
   max,
   statementTimeout = 15_000,
   idleInTransaction = 20_000,
+  types,
 }: PoolOptions): pg.Pool {
   const pool = new pg.Pool({
     Client,
@@ -59,6 +68,7 @@ export function createPool({
     query_timeout: statementTimeout + 2_000,
     keepAlive: true,
     options: '-c search_path=tenantry',
+    ...(types && { types }),
   });
   // The pool removes the broken client by itself; the next query connects again or fails clearly.
   pool.on('error', () => undefined);
@@ -92,7 +102,7 @@ export async function transaction<T>(pool: pg.Pool, work: (client: pg.PoolClient
 
 /** Whether the server could not be reached or was going down, so that the same statement may succeed later. */
 export function isPostgresOutage(error: unknown): boolean {
-  if (!types.isNativeError(error)) return false;
+  if (!kindOf.isNativeError(error)) return false;
   if ('errors' in error && Array.isArray(error.errors)) return error.errors.some(isPostgresOutage);
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   // Classes: 08 connection, 53 resources, 57 operator intervention (restart, cancelled); 40 serialisation, deadlock;

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { RequestHandler } from 'express';
 import type { Logger } from 'pino';
-import { createPool } from '../catalogue/pool.js';
+import { AS_TEXT, createPool } from '../catalogue/pool.js';
 import { TenantryError } from '../domain/errors.js';
 import type { CellName, OperationId } from '../domain/ids.js';
 import { createLogger } from '../domain/log.js';
@@ -124,6 +124,7 @@ export function openTenantry(options: TenantryOptions): Tenantry {
     name: 'tenantry-lookup',
     max: 4,
     statementTimeout: 3_000,
+    types: AS_TEXT,
   });
   const directory = outsideTenants(() =>
     createDirectory({ ...options.directory, pool, url: options.catalogueUrl, log }),

@@ -75,9 +75,9 @@ async function query(
   store: Store,
 ): Promise<TenantCredential> {
   const { rows } = await pool
-    .query<{ version: number; sealed: Buffer }>({
+    .query<{ version: string; sealed: string }>({
       name: 'tenantry-credential',
-      text: `SELECT version, sealed FROM credential WHERE tenant_id = $1 AND store = $2 ORDER BY version DESC LIMIT 1`,
+      text: `SELECT version::text, encode(sealed, 'base64') AS sealed FROM credential WHERE tenant_id = $1 AND store = $2 ORDER BY credential.version DESC LIMIT 1`,
       values: [tenantId, store],
     })
     .catch((error: unknown) => {
@@ -86,8 +86,9 @@ async function query(
   const row = rows[0];
   // Withdrawn or purged since the tenant was looked up.
   if (row === undefined) throw new TenantryError('TENANT_NOT_FOUND');
+  const version = Number(row.version);
   return {
-    version: row.version,
-    password: secrets.open(row.sealed, { tenantId, store, version: row.version }),
+    version,
+    password: secrets.open(Buffer.from(row.sealed, 'base64'), { tenantId, store, version }),
   };
 }

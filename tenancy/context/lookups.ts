@@ -95,10 +95,10 @@ async function query(pool: Pool, keys: readonly TenantKey[]): Promise<Map<Tenant
   const named = (kind: string): string[] =>
     keys.flatMap((key) => (key.startsWith(kind) ? [key.slice(kind.length)] : []));
   const said = named('said:');
-  const { rows } = await pool.query<TenantEntry>({
+  const { rows } = await pool.query<Omit<TenantEntry, 'generation'> & { readonly generation: string }>({
     name: 'tenantry-lookup',
     // A canary of a cell is nobody's tenant.
-    text: `SELECT id AS "tenantId", slug, cell, plan, state, mode, generation::int AS generation FROM tenant
+    text: `SELECT id::text AS "tenantId", slug, cell, plan, state, mode, generation::text FROM tenant
             WHERE (id = ANY ($1::uuid[]) OR slug = ANY ($2::text[])) AND NOT system`,
     values: [
       [...named('id:'), ...said],
@@ -106,7 +106,10 @@ async function query(pool: Pool, keys: readonly TenantKey[]): Promise<Map<Tenant
     ],
   });
   const found = new Map<TenantKey, TenantEntry>();
-  for (const entry of rows) found.set(`id:${entry.tenantId}`, entry).set(`slug:${entry.slug}`, entry);
+  for (const row of rows) {
+    const entry = { ...row, generation: Number(row.generation) };
+    found.set(`id:${entry.tenantId}`, entry).set(`slug:${entry.slug}`, entry);
+  }
   for (const text of said) {
     const entry = found.get(`id:${text}`);
     if (entry !== undefined && !found.has(`slug:${text}`)) found.set(`said:${text}`, entry);

@@ -4,6 +4,7 @@
  * group ends with it, whatever happens; that is why it also holds behind PgBouncer in transaction mode.
  */
 import pg from 'pg';
+import { AS_TEXT } from '../../catalogue/pool.js';
 import { TenantryError } from '../../domain/errors.js';
 import { SQLSTATE } from './context-sql.js';
 import { Group, Preparation, type Statement } from './group.js';
@@ -227,11 +228,11 @@ export class Connection {
   /** What every statement rests on. Before the first one, since a pooler is known by what it answers. */
   async #prepare(options: ConnectionOptions, constants: readonly string[]): Promise<void> {
     const [{ rows }] = await Promise.all([
-      this.#client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid'),
+      this.#client.query<{ pid: string }>({ text: 'SELECT pg_backend_pid()::text AS pid', types: AS_TEXT }),
       ...constants.map((text, at) => this.#prepareConstant(text, `tenantry_${at}`)),
     ]);
     // A pooler gives each of its clients a number of its own to cancel by.
-    this.#ownSession = rows[0]?.pid === this.backend.processID;
+    this.#ownSession = rows[0]?.pid === String(this.backend.processID);
     if (this.#ownSession)
       await this.#client.query(`SET statement_timeout = ${Math.ceil(options.statementTimeoutMs)}`);
     this.#prepared = new PreparedStatements(options.preparedPerConnection, this.#ownSession);
