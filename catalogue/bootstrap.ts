@@ -125,7 +125,7 @@ const TRANSACTIONS_UNDER_WAY = ['pg_catalog.pg_stat_get_activity(integer)', 'pg_
 
 /**
  * Other statements of the same role, what policies do not cover, what stays with the session (locks, and which numbers
- * `random()` will give), and large objects, which have no policies.
+ * `random()` will give), notifications, which whoever listens takes for anybody's, and large objects, which have no policies.
  */
 const PAST_A_STATEMENT = [
   'pg_catalog.pg_cancel_backend(integer)',
@@ -139,12 +139,15 @@ const PAST_A_STATEMENT = [
   'pg_catalog.setseed(double precision)',
   // Where the newest version of a row is, whosever it is: it asks no policy.
   'pg_catalog.currtid2(text, tid)',
+  'pg_catalog.pg_notify(text, text)',
   'pg_catalog.lo_creat(integer)',
   'pg_catalog.lo_create(oid)',
   'pg_catalog.lo_from_bytea(oid, bytea)',
   'pg_catalog.lo_open(oid, integer)',
   'pg_catalog.lo_get(oid)',
   'pg_catalog.lo_get(oid, bigint, integer)',
+  'pg_catalog.lo_put(oid, bigint, bytea)',
+  'pg_catalog.lo_unlink(oid)',
 ];
 
 /** Functions of the server that PUBLIC may call by default, and not where Tenantry is. */

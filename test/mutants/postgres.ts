@@ -328,6 +328,15 @@ const ROLE_MUTANTS: readonly Mutant[] = [
     ownServer: 'postgres',
   },
   {
+    name: 'roles: everybody notifies whoever listens',
+    file: 'catalogue/bootstrap.ts',
+    find: "  'pg_catalog.pg_notify(text, text)',\n",
+    replace: '',
+    tests: LEAKS,
+    named: 'a notification',
+    ownServer: 'postgres',
+  },
+  {
     name: 'roles: everybody reads others’ statements, takes locks and makes large objects',
     file: 'catalogue/bootstrap.ts',
     find: "REVOKE EXECUTE ON FUNCTION ${[...SEEN_BY_ALL, ...PAST_A_STATEMENT].join(', ')} FROM PUBLIC;",
