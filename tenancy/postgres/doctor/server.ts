@@ -6,7 +6,6 @@ import { settingName } from './settings.js';
 export const checkServer: Check = async (examination) => [
   ...(await functions(examination)),
   ...(await tables(examination)),
-  ...(await columns(examination)),
   ...(await schemas(examination)),
   ...(await parameters(examination)),
 ];
@@ -44,48 +43,28 @@ const INFORMATION = `(n.nspname = 'information_schema' AND c.relname !~ '^_pg_' 
 
 /** Some hold samples of every table's values (pg_statistic), some passwords, some the values themselves (pg_toast). */
 async function tables({ ask }: Examination): Promise<Finding[]> {
-  const rows = await ask<{ object: string; grantee: string; privileges: string[] }>(
-    `SELECT format('%I.%I', n.nspname, c.relname) AS object, ${grantee('a.grantee')} AS grantee,
+  const rows = await ask<{ object: string; column: string | null; grantee: string; privileges: string[] }>(
+    `SELECT format('%I.%I', n.nspname, c.relname) AS object, quote_ident(t.attname) AS column,
+            ${grantee('a.grantee')} AS grantee,
             array_agg(DISTINCT a.privilege_type::text ORDER BY a.privilege_type::text) AS privileges
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-       LEFT JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0,
-            aclexplode(c.relacl) a
+       CROSS JOIN LATERAL (SELECT 0 AS attnum, NULL::name AS attname, c.relacl AS acl WHERE c.relacl IS NOT NULL
+         UNION ALL SELECT attnum, attname, attacl FROM pg_attribute WHERE attrelid = c.oid AND attacl IS NOT NULL) AS t
+       LEFT JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = t.attnum,
+            aclexplode(t.acl) a
       WHERE ${ITS_OWN} AND a.grantee IN ${REACHING} AND a.grantee <> c.relowner AND NOT ${INFORMATION}
         -- A view that somebody has put there is looked at like any other.
         AND NOT (c.relkind IN ('v', 'm') AND ${added('c.oid', 'c.relowner')})
         AND NOT EXISTS (SELECT FROM aclexplode(i.initprivs) b
                          WHERE b.grantee = a.grantee AND b.privilege_type = a.privilege_type)
-      GROUP BY n.nspname, c.relname, a.grantee ORDER BY 1, 2`,
-  );
-  return rows.map(({ object, grantee: role, privileges }) => ({
-    kind: 'grant',
-    object,
-    invariant: 'server-table-out-of-reach',
-    detail: `${role} may ${privileges.join(', ')} ${object}, which PostgreSQL keeps to itself.`,
-    mend: `REVOKE ${privileges.join(', ')} ON TABLE ${object} FROM ${role} CASCADE;`,
-  }));
-}
-
-async function columns({ ask }: Examination): Promise<Finding[]> {
-  const rows = await ask<{ object: string; column: string; grantee: string; privileges: string[] }>(
-    `SELECT format('%I.%I', n.nspname, c.relname) AS object, quote_ident(t.attname) AS column,
-            ${grantee('a.grantee')} AS grantee,
-            array_agg(DISTINCT a.privilege_type::text ORDER BY a.privilege_type::text) AS privileges
-       FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-       LEFT JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = t.attnum,
-            aclexplode(t.attacl) a
-      WHERE ${ITS_OWN} AND a.grantee IN ${REACHING} AND a.grantee <> c.relowner AND NOT ${INFORMATION}
-        AND NOT (c.relkind IN ('v', 'm') AND ${added('c.oid', 'c.relowner')})
-        AND NOT EXISTS (SELECT FROM aclexplode(i.initprivs) b
-                         WHERE b.grantee = a.grantee AND b.privilege_type = a.privilege_type)
-      GROUP BY n.nspname, c.relname, t.attname, a.grantee ORDER BY 1, 2, 3`,
+      GROUP BY n.nspname, c.relname, t.attnum, t.attname, a.grantee ORDER BY t.attnum > 0, 1, 2, 3`,
   );
   return rows.map(({ object, column, grantee: role, privileges }) => ({
     kind: 'grant',
-    object: `${object}.${column}`,
+    object: column === null ? object : `${object}.${column}`,
     invariant: 'server-table-out-of-reach',
-    detail: `${role} may ${privileges.join(', ')} the column ${column} of ${object}, which PostgreSQL keeps to itself.`,
-    mend: `REVOKE ALL (${column}) ON TABLE ${object} FROM ${role} CASCADE;`,
+    detail: `${role} may ${privileges.join(', ')} ${column === null ? object : `the column ${column} of ${object}`}, which PostgreSQL keeps to itself.`,
+    mend: `REVOKE ${column === null ? privileges.join(', ') : `ALL (${column})`} ON TABLE ${object} FROM ${role} CASCADE;`,
   }));
 }
 
