@@ -190,6 +190,14 @@ const ENTER_MUTANTS: readonly Mutant[] = [
     tests: [...SCOPED, ...LEAKS],
   },
   {
+    name: 'PostgreSQL: a transaction begins at the level that its session has, and may not see a gate that closes',
+    file: 'tenancy/postgres/transaction.ts',
+    find: "'ISOLATION LEVEL READ COMMITTED '",
+    replace: "''",
+    tests: at('transactions'),
+    named: 'sees what is committed meanwhile',
+  },
+  {
     name: 'PostgreSQL: a transaction can be used when it is over',
     file: 'tenancy/postgres/transaction.ts',
     find: "if (this.#over) throw this.#outlived ?? ended();\n    admitStatement(statement.text, 'in transaction');",
