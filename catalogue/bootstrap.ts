@@ -75,12 +75,17 @@ export async function secureDatabase(
       await client.query(`
         REVOKE ALL ON SCHEMA public FROM PUBLIC;
         CREATE SCHEMA IF NOT EXISTS tenantry AUTHORIZATION ${ROLES.owner};`);
+      const { rows } = await client.query<{ name: string }>(
+        'SELECT name FROM unnest($1::text[]) AS name WHERE to_regprocedure(name) IS NOT NULL',
+        [SEEN_BY_ALL],
+      );
+      const seen = rows.map(({ name }) => name);
       await client.query(`
         REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC;
         GRANT EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) TO ${ROLES.owner}, ${ROLES.catalogue};
-        REVOKE EXECUTE ON FUNCTION ${[...SEEN_BY_ALL, ...PAST_A_STATEMENT].join(', ')} FROM PUBLIC;
+        REVOKE EXECUTE ON FUNCTION ${[...seen, ...PAST_A_STATEMENT].join(', ')} FROM PUBLIC;
         GRANT EXECUTE ON FUNCTION ${PAST_A_STATEMENT.join(', ')} TO ${ROLES.owner}, ${ROLES.catalogue};
-        GRANT EXECUTE ON FUNCTION ${SEEN_BY_ALL.join(', ')} TO pg_read_all_stats;
+        GRANT EXECUTE ON FUNCTION ${seen.join(', ')} TO pg_read_all_stats;
         GRANT EXECUTE ON FUNCTION ${TRANSACTIONS_UNDER_WAY.join(', ')} TO ${ROLES.catalogue};
         GRANT EXECUTE ON FUNCTION pg_catalog.pg_cancel_backend(integer),
           pg_catalog.pg_terminate_backend(integer, bigint) TO pg_signal_backend`);
@@ -118,6 +123,11 @@ const SEEN_BY_ALL = [
   'pg_catalog.pg_stat_get_xact_tuples_hot_updated(oid)',
   'pg_catalog.pg_stat_get_xact_blocks_fetched(oid)',
   'pg_catalog.pg_stat_get_xact_blocks_hit(oid)',
+  ...['calls', 'total_time', 'self_time'].map(
+    (counted) => `pg_catalog.pg_stat_get_xact_function_${counted}(oid)`,
+  ),
+  // Since PostgreSQL 16.
+  'pg_catalog.pg_stat_get_xact_tuples_newpage_updated(oid)',
 ];
 
 /** Of these, what an erasure waits by: it sees the transactions of others, and not their statements. */
@@ -150,7 +160,7 @@ const PAST_A_STATEMENT = [
   'pg_catalog.lo_unlink(oid)',
 ];
 
-/** Functions of the server that PUBLIC may call by default, and not where Tenantry is. */
+/** Functions of the server that PUBLIC may call by default, and not where Tenantry is, in every version that has them. */
 export const WITHDRAWN: readonly string[] = [
   'pg_catalog.set_config(text, text, boolean)',
   ...SEEN_BY_ALL,

@@ -347,7 +347,7 @@ const ROLE_MUTANTS: readonly Mutant[] = [
   {
     name: 'roles: everybody reads others’ statements, takes locks and makes large objects',
     file: 'catalogue/bootstrap.ts',
-    find: "REVOKE EXECUTE ON FUNCTION ${[...SEEN_BY_ALL, ...PAST_A_STATEMENT].join(', ')} FROM PUBLIC;",
+    find: "REVOKE EXECUTE ON FUNCTION ${[...seen, ...PAST_A_STATEMENT].join(', ')} FROM PUBLIC;",
     replace: '',
     tests: LEAKS,
     named: 'what stays with a connection',

@@ -152,6 +152,11 @@ export const SYSTEM: readonly Way[] = [
     'function pg_catalog.pg_stat_get_xact_tuples_inserted(oid): server-function-out-of-reach',
   ),
   way(
+    'which functions the session before has called for PUBLIC',
+    'GRANT EXECUTE ON FUNCTION pg_stat_get_xact_function_calls(oid) TO PUBLIC',
+    'function pg_catalog.pg_stat_get_xact_function_calls(oid): server-function-out-of-reach',
+  ),
+  way(
     'a foreign data wrapper',
     `CREATE FOREIGN DATA WRAPPER far; GRANT USAGE ON FOREIGN DATA WRAPPER far TO ${ROLES.runtime}`,
     'foreign server far: no-way-to-other-servers',
