@@ -16,13 +16,16 @@ export type FindingKind =
   | 'trigger'
   | 'rule'
   | 'sequence'
+  | 'type'
   | 'schema'
   | 'database'
   | 'large object'
   | 'extension'
+  | 'publication'
   | 'role'
   | 'setting'
-  | 'grant';
+  | 'grant'
+  | 'other';
 
 export interface Finding {
   readonly kind: FindingKind;

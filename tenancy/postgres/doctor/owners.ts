@@ -1,51 +1,74 @@
 /** Who owns a thing is bound by nothing on it, so the product's roles and the purge's own none. */
 import { ROLES } from '../../../catalogue/bootstrap.js';
-import { type Check, type Finding, type FindingKind, FOREIGN_SCHEMA, REACHING } from './finding.js';
+import { CONTEXT_FUNCTION_NAMES } from './cell.js';
+import { type Check, type Finding, type FindingKind, REACHING } from './finding.js';
 import { grantsOf } from './grants.js';
 
 interface OwnedRow {
-  readonly kind: FindingKind;
+  /** As pg_identify_object has it. */
+  readonly type: string;
   readonly object: string;
   readonly role: string;
-  /** Of a relation, as the manifest has it. */
+  /** As the manifest has them; null where it is in no schema. */
   readonly schema: string | null;
   readonly name: string | null;
-  /** The statement up to the new owner. */
-  readonly statement: string;
 }
+
+/** Those of which PostgreSQL's name for the kind is not that of ALTER. */
+const ALTERED_AS: Readonly<Record<string, string>> = {
+  function: 'ROUTINE',
+  procedure: 'ROUTINE',
+  aggregate: 'ROUTINE',
+  'statistics object': 'STATISTICS',
+};
+
+/** Of others the kind is in the name. */
+const KINDS: Readonly<Record<string, FindingKind>> = {
+  table: 'table',
+  view: 'view',
+  'materialized view': 'materialized view',
+  'foreign table': 'foreign table',
+  sequence: 'sequence',
+  function: 'function',
+  procedure: 'function',
+  aggregate: 'function',
+  type: 'type',
+  schema: 'schema',
+  database: 'database',
+  'large object': 'large object',
+  server: 'foreign server',
+  'foreign-data wrapper': 'foreign server',
+  extension: 'extension',
+  publication: 'publication',
+};
+
+/** Of a mend: an extension's owner is changed with everything of the old one's or not at all. */
+const REASSIGNED = 'extension';
 
 export const checkOwners: Check = async ({ ask, manifest }) => {
   const rows = await ask<OwnedRow>(
-    `SELECT owned.*, quote_ident(pg_get_userbyid(owner)) AS role FROM (
-       SELECT kind, format('%I.%I', n.nspname, c.relname) AS object, n.nspname AS schema, c.relname AS name,
-              format('ALTER %s %I.%I OWNER TO', upper(kind), n.nspname, c.relname) AS statement, c.relowner AS owner
-         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
-              LATERAL (SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
-                 WHEN 'S' THEN 'sequence' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS kind) AS k
-        WHERE ${FOREIGN_SCHEMA} AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-          -- A sequence of a column's goes with its table.
-          AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-                             AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND c.relkind = 'S')
-       UNION ALL
-       SELECT 'function', p.oid::regprocedure::text, NULL, NULL,
-              format('ALTER ROUTINE %s OWNER TO', p.oid::regprocedure), p.proowner
-         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    `SELECT i.type, CASE WHEN s.classid = 'pg_proc'::regclass THEN s.objid::regprocedure::text ELSE i.identity END AS object,
+            quote_ident(pg_get_userbyid(s.refobjid)) AS role,
+            n.nspname AS schema, c.relname AS name
+       FROM pg_shdepend s, pg_identify_object(s.classid, s.objid, s.objsubid) AS i
+       LEFT JOIN pg_namespace n ON quote_ident(n.nspname) = i.schema
+       LEFT JOIN pg_class c ON c.relnamespace = n.oid AND quote_ident(c.relname) = i.name
+      WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o' AND s.refobjid IN ${REACHING}
+        AND (s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+          OR s.dbid = 0 AND i.type = 'database' AND i.identity = quote_ident(current_database()))
+        -- Whose defaults these are, and whom a server takes for whom, is looked at elsewhere; what is temporary, by the right to it.
+        AND s.classid NOT IN ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
+        AND i.schema IS DISTINCT FROM 'pg_temp' AND i.schema ~ '^pg_temp_' IS NOT TRUE
+        -- A sequence of a column's goes with its table, a multirange with its range.
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = s.classid AND d.objid = s.objid AND d.deptype IN ('a', 'i')
+                           AND d.refclassid IN ('pg_class'::regclass, 'pg_type'::regclass))
         -- Those that a transaction is entered by are mended as a whole.
-        WHERE ${FOREIGN_SCHEMA} AND n.nspname <> 'tenantry'
-       UNION ALL
-       SELECT 'schema', quote_ident(nspname), NULL, NULL, format('ALTER SCHEMA %I OWNER TO', nspname), nspowner
-         FROM pg_namespace n WHERE ${FOREIGN_SCHEMA}
-       UNION ALL
-       SELECT 'database', quote_ident(datname), NULL, NULL, format('ALTER DATABASE %I OWNER TO', datname), datdba
-         FROM pg_database WHERE datname = current_database()
-       UNION ALL
-       SELECT 'large object', oid::text, NULL, NULL, format('ALTER LARGE OBJECT %s OWNER TO', oid), lomowner
-         FROM pg_largeobject_metadata
-     ) AS owned
-     WHERE owner IN ${REACHING} AND owner <> 0
-     ORDER BY kind COLLATE "C", object COLLATE "C"`,
+        AND NOT (s.classid = 'pg_proc'::regclass AND i.identity ~ $1)
+      ORDER BY i.type COLLATE "C", i.identity COLLATE "C"`,
+    [`^tenantry\\.(${CONTEXT_FUNCTION_NAMES.join('|')})\\(`],
   );
-  return rows.map(({ kind, object, role, schema, name, statement }): Finding => {
+  return rows.map(({ type, object, role, schema, name }): Finding => {
+    const kind = KINDS[type] ?? 'other';
     // The former owner's rights go with it, so those that it should have are given again.
     const regrants =
       schema === manifest.postgres.schema && name !== null && kind === 'table'
@@ -57,10 +80,13 @@ export const checkOwners: Check = async ({ ask, manifest }) => {
           : [];
     return {
       kind,
-      object,
+      object: kind === 'other' ? `${type} ${object}` : object,
       invariant: 'not-owned-by-the-product',
-      detail: `The ${kind} ${object} is owned by ${role}, who may change it, its policies and its rights.`,
-      mend: `${statement} ${ROLES.owner};${regrants.join('')}`,
+      detail: `The ${type} ${object} is owned by ${role}, who may change it, what protects it and its rights.`,
+      mend:
+        type === REASSIGNED
+          ? `REASSIGN OWNED BY ${role} TO ${ROLES.owner};`
+          : `ALTER ${ALTERED_AS[type] ?? type.toUpperCase().replace('-', ' ')} ${object} OWNER TO ${ROLES.owner};${regrants.join('')}`,
     };
   });
 };

@@ -205,6 +205,31 @@ export const OWNERS: readonly Way[] = [
     'function app.mine(): not-owned-by-the-product',
   ),
   way(
+    "a function of PostgreSQL's schema owned by the product",
+    `CREATE FUNCTION pg_catalog.mine() RETURNS int LANGUAGE sql AS 'SELECT 1';
+     ALTER FUNCTION pg_catalog.mine() OWNER TO ${ROLES.runtime}`,
+    'function mine(): not-owned-by-the-product',
+  ),
+  way(
+    'a view in the information schema owned by the purge',
+    `CREATE VIEW information_schema.mine WITH (security_invoker) AS SELECT 1 AS one;
+     ALTER VIEW information_schema.mine OWNER TO ${ROLES.purge}`,
+    'view information_schema.mine: not-owned-by-the-product',
+  ),
+  way(
+    'a type, an operator, a class of them and a publication owned by the product',
+    `CREATE DOMAIN app.mail AS text; ALTER DOMAIN app.mail OWNER TO ${ROLES.runtime};
+     CREATE OPERATOR app.## (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
+     ALTER OPERATOR app.## (int, int) OWNER TO ${ROLES.runtime};
+     CREATE OPERATOR CLASS app.numbers FOR TYPE int4 USING btree AS FUNCTION 1 btint4cmp(int4, int4);
+     ALTER OPERATOR CLASS app.numbers USING btree OWNER TO ${ROLES.runtime};
+     CREATE PUBLICATION mine; ALTER PUBLICATION mine OWNER TO ${ROLES.runtime}`,
+    'other operator app.##(integer,integer): not-owned-by-the-product',
+    'other operator class app.numbers USING btree: not-owned-by-the-product',
+    'publication mine: not-owned-by-the-product',
+    'type app.mail: not-owned-by-the-product',
+  ),
+  way(
     'a large object of the product',
     `SELECT lo_create(4712); ALTER LARGE OBJECT 4712 OWNER TO ${ROLES.runtime}`,
     'large object 4712: not-owned-by-the-product',
