@@ -25,10 +25,17 @@ const RESTED_ON: readonly (readonly [signature: string, volatility: Volatility, 
   ['sha256(bytea)', 'IMMUTABLE', 'sha256_bytea'],
 ];
 
-/** Of a function `p`: comparisons, hashes and the widening of numbers tell nothing of what they are given. */
-const LEAKS_NOTHING = `p.proname ~ '(eq|ne|lt|le|gt|ge|cmp|hash|hashextended)(text|name|int4)?$|^(hash|sha)|_(larger|smaller)$'
-  OR p.proname IN ('bool', 'float4', 'float8', 'int4', 'int8', 'interval', 'macaddr8', 'md5', 'name', 'numeric', 'text',
-    'varchar', 'starts_with', 'gen_random_uuid') AND NOT '{text,json,jsonb,bit}'::regtype[] && p.proargtypes::oid[]::regtype[]`;
+/**
+ * Of a function `p`: comparisons, hashes and the widening of numbers tell nothing of what they are given. Others that end like a
+ * comparison say in an error what they did not know (timezone, has_table_privilege).
+ */
+const LEAKS_NOTHING = `(p.proname ~ '(eq|ne|lt|le|gt|ge|cmp)(text|name|int4)?$' AND p.proname !~ '^(pg_)?has_'
+    AND p.prorettype IN ('boolean'::regtype, 'integer'::regtype)
+  OR p.proname ~ '(hash|hashextended)(text|name|int4)?$|^(hash|sha)|_(larger|smaller)$'
+  OR p.proname IN ('md5', 'crc32', 'crc32c', 'name', 'starts_with', 'gen_random_uuid', 'uuid_extract_timestamp',
+    'uuid_extract_version')
+  OR p.proname IN ('bool', 'bytea', 'float4', 'float8', 'int4', 'int8', 'interval', 'macaddr8', 'numeric', 'text', 'varchar')
+    AND NOT '{text,json,jsonb,bit}'::regtype[] && p.proargtypes::oid[]::regtype[])`;
 
 interface Row {
   readonly object: string;
@@ -45,7 +52,7 @@ export const checkBuiltIns: Check = async ({ ask }) => {
     `SELECT * FROM (
        SELECT 'pg_catalog.' || p.oid::regprocedure::text AS object, p.prosecdef AS definer,
               -- initdb itself writes with transactions 1 and 2; which of its functions are so it decides for each version.
-              coalesce(p.proleakproof AND p.xmin::text::bigint > 2 AND NOT (${LEAKS_NOTHING}), false) AS leakproof,
+              coalesce(p.proleakproof AND p.xmin::text::bigint > 2 AND NOT ${LEAKS_NOTHING}, false) AS leakproof,
               ${settingsAmong('$1')} AS settings,
               CASE WHEN p.provolatile::text <> lower(left(e.volatility, 1)) THEN e.volatility END AS volatility,
               coalesce(p.prosrc <> e.source OR l.lanname <> 'internal' AND e.source IS NOT NULL, false) AS replaced

@@ -200,3 +200,11 @@ export const CODE: readonly Way[] = [
     'function tenantry.extra(): function-security-invoker',
   ),
 ];
+
+/** What stands in many a sound cell, and is no way. */
+export const SOUND: readonly Way[] = [
+  way(
+    'a built-in that is withdrawn from all',
+    'REVOKE EXECUTE ON FUNCTION md5(text), name(text) FROM PUBLIC',
+  ),
+];

@@ -8,7 +8,7 @@ import supportDesk from '../../../manifest/support-desk.js';
 import { doctorPostgres } from '../../../tenancy/index.js';
 import { forGood, inShort, mendAll, openWard, type Surgeon, undone, type Ward } from './doctor-support.js';
 import { KEYS, POLICIES, TABLES, type Way } from './doctor-ways.js';
-import { CODE } from './doctor-ways-code.js';
+import { CODE, SOUND } from './doctor-ways-code.js';
 import { ALL_ROLES, GRANTS, OWNERS, SERVER, SYSTEM } from './doctor-ways-rights.js';
 import { connect, type TestCell } from './support.js';
 
@@ -39,6 +39,13 @@ describe('the doctor of a cell', () => {
   it.each([...TABLES, ...KEYS, ...POLICIES, ...CODE, ...GRANTS, ...SYSTEM, ...OWNERS, ...ALL_ROLES])(
     '$way: is found and nothing else, and what is proposed mends it',
     (way) => undone(cell, (surgeon) => expectFoundAndMended(surgeon, way)),
+  );
+
+  it.each(SOUND)('$way: is no finding', ({ open }) =>
+    undone(cell, async (surgeon) => {
+      await surgeon.run(await filledIn(open));
+      expect(inShort(await surgeon.examine())).toEqual([]);
+    }),
   );
 
   it('finds a right to what PostgreSQL keeps the long values of a table in', () =>
@@ -174,13 +181,18 @@ describe('the doctor of a cell, whose proposals are carried out', () => {
 });
 
 async function expectFoundAndMended(surgeon: Surgeon, { open, found }: Way): Promise<void> {
-  const { rows } = await cell.admin.query<{ name: string }>('SELECT current_database() AS name');
-  const filled = (text: string): string => text.replaceAll('$database', rows[0]?.name ?? '');
-  await surgeon.run(filled(open));
+  await surgeon.run(await filledIn(open));
   const findings = await surgeon.examine();
   try {
-    expect(inShort(findings)).toEqual(found.map(filled));
+    expect(inShort(findings)).toEqual(await Promise.all(found.map(filledIn)));
   } finally {
     expect(await mendAll(surgeon, findings)).toBe(1);
   }
+}
+
+/** With the name of the cell's database. */
+async function filledIn(text: string): Promise<string> {
+  if (!text.includes('$database')) return text;
+  const { rows } = await cell.admin.query<{ name: string }>('SELECT current_database() AS name');
+  return text.replaceAll('$database', rows[0]?.name ?? '');
 }
