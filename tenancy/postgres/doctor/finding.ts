@@ -14,6 +14,7 @@ export type FindingKind =
   | 'policy'
   | 'function'
   | 'trigger'
+  | 'event trigger'
   | 'rule'
   | 'sequence'
   | 'type'

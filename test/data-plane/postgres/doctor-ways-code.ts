@@ -123,6 +123,127 @@ export const CODE: readonly Way[] = [
     'function hidden.step(text,integer): function-security-invoker',
   ),
   way(
+    "an operator whose function becomes another tenant with its caller's rights",
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.become(text, text) RETURNS text LANGUAGE plpgsql
+       AS $$ BEGIN EXECUTE format('SET LOCAL app.tenant_id = %L', $2); RETURN $2; END $$;
+     CREATE OPERATOR app.## (LEFTARG = text, RIGHTARG = text, FUNCTION = hidden.become)`,
+    'function hidden.become(text,text): function-keeps-the-tenant',
+  ),
+  way(
+    'a cast whose function is of another tenant while it runs',
+    `CREATE SCHEMA hidden; CREATE TYPE app.asked AS (i int);
+     CREATE FUNCTION hidden.peek(app.asked) RETURNS json LANGUAGE sql
+       SET app.tenant_id = '00000000-0000-4000-8000-000000000001' AS 'SELECT to_json(subject) FROM app.conversations';
+     CREATE CAST (app.asked AS json) WITH FUNCTION hidden.peek(app.asked)`,
+    'function hidden.peek(app.asked): function-keeps-the-tenant',
+  ),
+  way(
+    "an aggregate whose step becomes another tenant with its caller's rights",
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.step(text, text) RETURNS text LANGUAGE plpgsql
+       AS $$ BEGIN EXECUTE format('SET LOCAL app.tenant_id = %L', $2); RETURN $2; END $$;
+     REVOKE ALL ON FUNCTION hidden.step(text, text) FROM PUBLIC;
+     CREATE AGGREGATE app.become(text) (SFUNC = hidden.step, STYPE = text)`,
+    'function hidden.step(text,text): function-keeps-the-tenant',
+  ),
+  way(
+    'an aggregate whose step is set_config',
+    `CREATE AGGREGATE app.become(text, boolean)
+       (SFUNC = pg_catalog.set_config, STYPE = text, INITCOND = 'app.tenant_id')`,
+    'function app.become(text,boolean): server-function-out-of-reach',
+  ),
+  way(
+    "a function with its owner's rights that the body of another names",
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.peek() RETURNS text LANGUAGE sql SECURITY DEFINER
+       AS 'SELECT subject FROM app.conversations';
+     CREATE FUNCTION app.peek() RETURNS text RETURN hidden.peek()`,
+    'function hidden.peek(): function-security-invoker',
+  ),
+  way(
+    "an index of an expression with its function's owner's rights",
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.peek(text) RETURNS text LANGUAGE sql IMMUTABLE SECURITY DEFINER
+       AS 'SELECT subject FROM app.conversations';
+     CREATE INDEX ON app.messages (tenant_id, hidden.peek(body))`,
+    'function hidden.peek(text): function-security-invoker',
+  ),
+  way(
+    "a trigger's condition with its function's owner's rights",
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.peek(text) RETURNS boolean LANGUAGE sql SECURITY DEFINER
+       AS 'SELECT count(*) > 0 FROM app.conversations';
+     CREATE FUNCTION hidden.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+     CREATE TRIGGER peek BEFORE INSERT ON app.messages FOR EACH ROW WHEN (hidden.peek(new.body))
+       EXECUTE FUNCTION hidden.nothing()`,
+    'function hidden.peek(text): function-security-invoker',
+  ),
+  way(
+    "a range's difference with its owner's rights",
+    `CREATE SCHEMA hidden;
+     CREATE FUNCTION hidden.apart(float8, float8) RETURNS float8 LANGUAGE sql IMMUTABLE SECURITY DEFINER
+       AS 'SELECT count(*)::float8 FROM app.conversations';
+     REVOKE ALL ON FUNCTION hidden.apart(float8, float8) FROM PUBLIC;
+     CREATE TYPE app.span AS RANGE (SUBTYPE = float8, SUBTYPE_DIFF = hidden.apart)`,
+    'function hidden.apart(double precision,double precision): function-security-invoker',
+  ),
+  way(
+    "a class of operators whose support has its owner's rights",
+    `CREATE SCHEMA hidden; CREATE TYPE app.asked AS (i int);
+     CREATE FUNCTION hidden.compared(app.asked, app.asked) RETURNS int LANGUAGE sql SECURITY DEFINER
+       AS 'SELECT count(*)::int FROM app.conversations';
+     REVOKE ALL ON FUNCTION hidden.compared(app.asked, app.asked) FROM PUBLIC;
+     CREATE OPERATOR CLASS app.asked_ops FOR TYPE app.asked USING btree
+       AS FUNCTION 1 hidden.compared(app.asked, app.asked)`,
+    'function hidden.compared(app.asked,app.asked): function-security-invoker',
+  ),
+  way(
+    "a class of operators whose operator has its owner's rights, called by an index without EXECUTE",
+    `CREATE SCHEMA hidden; CREATE TYPE app.asked AS (i int);
+     CREATE FUNCTION hidden.before(app.asked, app.asked) RETURNS boolean LANGUAGE sql SECURITY DEFINER
+       AS 'SELECT count(*) > 0 FROM app.conversations';
+     REVOKE ALL ON FUNCTION hidden.before(app.asked, app.asked) FROM PUBLIC;
+     CREATE OPERATOR app.<< (LEFTARG = app.asked, RIGHTARG = app.asked, FUNCTION = hidden.before);
+     CREATE OPERATOR CLASS app.asked_ops FOR TYPE app.asked USING btree AS OPERATOR 1 app.<<`,
+    'function hidden.before(app.asked,app.asked): function-security-invoker',
+  ),
+  way(
+    "a conversion with its function's owner's rights",
+    `CREATE SCHEMA hidden;
+     CREATE FUNCTION hidden.turned(int, int, cstring, internal, int, boolean) RETURNS int LANGUAGE c STRICT
+       SECURITY DEFINER AS '$libdir/utf8_and_iso8859_1', 'iso8859_1_to_utf8';
+     REVOKE ALL ON FUNCTION hidden.turned(int, int, cstring, internal, int, boolean) FROM PUBLIC;
+     CREATE CONVERSION app.latin FOR 'LATIN1' TO 'UTF8' FROM hidden.turned`,
+    'function hidden.turned(integer,integer,cstring,internal,integer,boolean): function-security-invoker',
+  ),
+  way(
+    'a SET of the tenant that is kept in a variable',
+    `CREATE FUNCTION app.become(t text) RETURNS void LANGUAGE plpgsql
+       AS $$ DECLARE q text := 'SET LOCAL app.tenant_id = '; BEGIN q := q || quote_literal(t); EXECUTE q; END $$`,
+    'function app.become(text): function-keeps-the-tenant',
+  ),
+  way(
+    'a SET of whatever it is given that is kept in a variable',
+    `CREATE FUNCTION app.become(k text, t text) RETURNS void LANGUAGE plpgsql
+       AS $$ DECLARE q text; BEGIN q = 'SELECT 1; SET ' || k || ' = ' || quote_literal(t); EXECUTE q; END $$`,
+    'function app.become(text,text): function-keeps-the-tenant',
+  ),
+  way(
+    'a function that forgets the tenant, so that another is entered',
+    `CREATE FUNCTION app.forget() RETURNS void LANGUAGE plpgsql AS 'BEGIN RESET /* what is left */ ALL; END'`,
+    'function app.forget(): function-keeps-the-tenant',
+  ),
+  way(
+    "an event trigger with its function's owner's rights",
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.log() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
+       AS 'BEGIN RAISE NOTICE ''%'', (SELECT count(*) FROM app.conversations); END';
+     CREATE EVENT TRIGGER log ON ddl_command_start EXECUTE FUNCTION hidden.log()`,
+    'event trigger log: event-trigger-security-invoker',
+  ),
+  way(
+    'an event trigger that becomes a tenant',
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.become() RETURNS event_trigger LANGUAGE plpgsql
+       AS $$ BEGIN SET app.tenant_id = '00000000-0000-4000-8000-000000000001'; END $$;
+     CREATE EVENT TRIGGER become ON ddl_command_end WHEN TAG IN ('COMMENT') EXECUTE FUNCTION hidden.become()`,
+    'event trigger become: event-trigger-keeps-the-tenant',
+  ),
+  way(
     "a function of PostgreSQL's schema with its owner's rights",
     `CREATE FUNCTION pg_catalog.peek() RETURNS text LANGUAGE sql SECURITY DEFINER
        AS 'SELECT subject FROM app.conversations'`,
@@ -203,8 +324,45 @@ export const CODE: readonly Way[] = [
 
 /** What stands in many a sound cell, and is no way. */
 export const SOUND: readonly Way[] = [
+  way('a range', 'CREATE TYPE app.span AS RANGE (SUBTYPE = numeric)'),
+  way(
+    'an UPDATE that is put together',
+    `CREATE FUNCTION app.put(t text, c text, v text) RETURNS void LANGUAGE plpgsql AS $$
+       DECLARE q text; assigned text := format('%I = %L', c, v);
+       BEGIN
+         EXECUTE format('UPDATE app.%I', t) || ' SET ' || assigned;
+         EXECUTE concat('UPDATE app.', t, ' SET ', assigned);
+         q := format('UPDATE app.%I', t) || '
+           SET %I = ';
+         assigned := 'SET ' || assigned;
+         EXECUTE q || assigned;
+       END $$`,
+  ),
+  way(
+    'a function that speaks of the tenant, and sets something else',
+    `CREATE FUNCTION app.ours() RETURNS void LANGUAGE plpgsql SET search_path = app AS $$ BEGIN
+       -- don't SET app.tenant_id here /* ' */
+       /* nor RESET ALL; /* EXECUTE 'SET ' || x */ */
+       SET LOCAL lock_timeout = '3s';
+       EXECUTE 'SET LOCAL lock_timeout = 100';
+       IF current_setting('app.tenant_id') = '' THEN RAISE EXCEPTION 'SET app.tenant_id first'; END IF; END $$`,
+  ),
   way(
     'a built-in that is withdrawn from all',
     'REVOKE EXECUTE ON FUNCTION md5(text), name(text) FROM PUBLIC',
+  ),
+  way(
+    'an aggregate of the DBA alone',
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.step(text, int) RETURNS text LANGUAGE sql SECURITY DEFINER
+       AS 'SELECT subject FROM app.conversations';
+     REVOKE ALL ON FUNCTION hidden.step(text, int) FROM PUBLIC;
+     CREATE AGGREGATE hidden.peek(int) (SFUNC = hidden.step, STYPE = text);
+     REVOKE ALL ON FUNCTION hidden.peek(int) FROM PUBLIC`,
+  ),
+  way(
+    'an event trigger of a DBA',
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.log() RETURNS event_trigger LANGUAGE plpgsql
+       AS 'BEGIN RAISE NOTICE ''%'', tg_tag; END';
+     CREATE EVENT TRIGGER log ON ddl_command_end EXECUTE FUNCTION hidden.log()`,
   ),
 ];

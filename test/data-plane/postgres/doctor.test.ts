@@ -162,6 +162,20 @@ describe('the doctor of a cell, whose proposals are carried out', () => {
       mend: undefined,
       detail: expect.stringContaining('No SQL') as string,
     });
+    await cell.admin.query(`
+      DROP VIEW app.messages; CREATE TYPE app.asked AS (i int);
+      CREATE FUNCTION app.compared(app.asked, app.asked) RETURNS int LANGUAGE plpgsql
+        AS $$ BEGIN SET LOCAL app.tenant_id = ''; RETURN 0; END $$;
+      CREATE OPERATOR CLASS app.asked_ops FOR TYPE app.asked USING btree
+        AS FUNCTION 1 app.compared(app.asked, app.asked)`);
+    expect((await forGood(cell).examine()).slice(1)).toEqual([
+      expect.objectContaining({
+        object: 'app.compared(app.asked,app.asked)',
+        invariant: 'function-keeps-the-tenant',
+        mend: undefined,
+        detail: expect.stringContaining('No SQL') as string,
+      }),
+    ]);
   });
 
   it('holds a hardened cell to what it is made of', async () => {

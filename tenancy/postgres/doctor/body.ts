@@ -1,0 +1,83 @@
+/**
+ * Whether a function sets the tenant, by its text: SET is anybody's to say, and what is said in a function no guard of
+ * statements reads. RESET counts as well: where no tenant is left, another can be entered. What is put together from smaller
+ * pieces than words is not known.
+ */
+
+/** Of a body: without comments, its literals apart. */
+interface Text {
+  /** With '' in the place of each literal. */
+  readonly code: string;
+  readonly literals: readonly { readonly text: string; readonly before: string }[];
+}
+
+const NAMED = /\bset\s+(?:(?:local|session)\s+)?"?app"?\s*\.\s*"?tenant_/i;
+const FORGETTING = /\breset\s+(?:all\b|"?app"?\s*\.\s*"?tenant_)/i;
+/** A statement at the beginning of a literal or in it: of a setting of that name, or of one that is put in there or behind. */
+const STATEMENT =
+  /(?:^|;)\s*(?:set\s+(?<scope>(?:local|session)(?:\s+|$))?|(?<reset>reset\s+))(?:%|$|"?app\b|(?<all>all\b))/i;
+
+export function setsTheTenant(language: string, body: string): boolean {
+  // How another language quotes is not known here.
+  if (language !== 'plpgsql' && language !== 'sql')
+    return NAMED.test(body) || /\bset\s+(?:local|session)\s*(?:[%$"'`{\]]|app\b)/i.test(body);
+  const { code, literals } = read(body);
+  if (NAMED.test(code) || FORGETTING.test(code)) return true;
+  // What is not executed is a message, and so is what is raised.
+  if (!/\bexecute\b/i.test(code)) return false;
+  const updates = literals.some(({ text }) => /\bupdate\b/i.test(text));
+  return literals.some(({ text, before }) => {
+    if (/\braise\s+(\w+\s*)?$/i.test(before)) return false;
+    if (NAMED.test(text) || FORGETTING.test(text)) return true;
+    const found = STATEMENT.exec(text)?.groups;
+    if (found === undefined) return false;
+    if (found['scope'] !== undefined || found['reset'] !== undefined) return true;
+    // Behind something else, or where there is an UPDATE to go on with, it is a clause of that.
+    if (/(\|\||,)\s*$/.test(before)) return false;
+    return !updates || /\bexecute\s*(format\s*\(\s*)?$/i.test(before);
+  });
+}
+
+const PIECE =
+  /--[^\n]*|\/\*|"(?:[^"]|"")*"|\b[eE]'(?:[^'\\]|''|\\[^])*'|'(?:[^']|'')*'|(?<![\w$])\$([A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$/g;
+
+function read(body: string): Text {
+  const literals: { text: string; before: string }[] = [];
+  let code = '';
+  let at = 0;
+  PIECE.lastIndex = 0;
+  for (let piece = PIECE.exec(body); piece !== null; piece = PIECE.exec(body)) {
+    const [found] = piece;
+    code += body.slice(at, piece.index);
+    at = PIECE.lastIndex;
+    if (found.startsWith('--')) code += ' ';
+    else if (found === '/*') {
+      code += ' ';
+      at = endOfComment(body, at);
+    } else if (found.startsWith('"')) code += found;
+    else if (found.startsWith('$')) {
+      const end = body.indexOf(found, at);
+      literals.push({ text: body.slice(at, end < 0 ? undefined : end), before: code });
+      code += "''";
+      at = end < 0 ? body.length : end + found.length;
+    } else {
+      const text = found.slice(found.indexOf("'") + 1, -1).replaceAll("''", "'");
+      literals.push({ text, before: code });
+      code += "''";
+    }
+    PIECE.lastIndex = at;
+  }
+  return { code: code + body.slice(at), literals };
+}
+
+/** They nest. */
+function endOfComment(body: string, from: number): number {
+  const edge = /\/\*|\*\//g;
+  edge.lastIndex = from;
+  for (let depth = 1; depth > 0; ) {
+    const found = edge.exec(body);
+    if (found === null) return body.length;
+    depth += found[0] === '/*' ? 1 : -1;
+  }
+  return edge.lastIndex;
+}
