@@ -35,6 +35,11 @@ export interface Finding {
   /** A stable kebab-case name of what ought to hold. */
   readonly invariant: string;
   readonly detail: string;
+  /**
+   * Absent for a way from one tenant to another. `warning`: none by itself, and right in some cells; whoever runs this one has to
+   * know of it.
+   */
+  readonly severity?: 'warning';
   /** SQL that makes it hold; undefined only where none can, and then the detail says why. */
   readonly mend: string | undefined;
 }

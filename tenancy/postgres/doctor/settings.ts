@@ -17,6 +17,12 @@ export const checkSettings: Check = async (examination) => [
   ...(await ofTheServer(examination)),
 ];
 
+/**
+ * By default a transaction sees a gate that closes under it. One that is begun by a product itself, at another level, goes on by
+ * its first snapshot; those of Tenantry say their level, so it is for whoever set it to know.
+ */
+const ISOLATION = 'default_transaction_isolation';
+
 async function ofRolesAndDatabases({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<{ name: string; role: string | null; database: string | null }>(
     `SELECT lower(split_part(setting, '=', 1)) AS name, quote_ident(r.rolname) AS role,
@@ -24,14 +30,24 @@ async function ofRolesAndDatabases({ ask }: Examination): Promise<Finding[]> {
        FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS setting
        LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
       WHERE s.setrole IN ${REACHING} AND (s.setdatabase = 0 OR d.datname = current_database())
-        AND lower(split_part(setting, '=', 1)) = ANY ($1)
+        AND (lower(split_part(setting, '=', 1)) = ANY ($1)
+          OR lower(split_part(setting, '=', 1)) = $2 AND setting !~* '=read (un)?committed$')
       ORDER BY 1, 2 NULLS FIRST, 3 NULLS FIRST`,
-    [FORBIDDEN],
+    [FORBIDDEN, ISOLATION],
   );
   return rows.map(({ name, role, database }) => {
     const whose = [role && `ROLE ${role}`, database && `${role ? 'IN ' : ''}DATABASE ${database}`];
     // For all roles and all databases.
     const target = whose.filter(Boolean).join(' ') || 'ROLE ALL';
+    if (name === ISOLATION)
+      return {
+        kind: 'setting' as const,
+        object: `${name} (${target})`,
+        invariant: 'sessions-read-what-is-committed',
+        severity: 'warning' as const,
+        detail: `A transaction that does not say its level keeps its first snapshot, and with it a gate that is closed meanwhile.`,
+        mend: `ALTER ${target} RESET ${name};`,
+      };
     return {
       kind: 'setting' as const,
       object: `${name} (${target})`,

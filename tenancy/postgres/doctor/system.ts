@@ -1,4 +1,4 @@
-/** What is beside the schemas: the database, ways to other servers, extensions, large objects. */
+/** What is beside the schemas: the database, ways to other servers, extensions, large objects, publications. */
 import { ROLES } from '../../../catalogue/bootstrap.js';
 import {
   aclOf,
@@ -8,6 +8,7 @@ import {
   grantee,
   REACHING,
   USABLE_SCHEMA,
+  withParts,
 } from './finding.js';
 
 export const checkSystem: Check = async (examination) => [
@@ -16,6 +17,7 @@ export const checkSystem: Check = async (examination) => [
   ...(await userMappings(examination)),
   ...(await extensions(examination)),
   ...(await largeObjects(examination)),
+  ...(await publications(examination)),
 ];
 
 /** A temporary table outlives the tenant of a pooled connection. */
@@ -129,5 +131,42 @@ async function largeObjects({ ask }: Examination): Promise<Finding[]> {
     invariant: 'large-object-out-of-reach',
     detail: `${grantees.join(', ')} may use the large object ${object}, whichever tenant they act for.`,
     mend: `REVOKE ALL ON LARGE OBJECT ${object} FROM ${grantees.join(', ')} CASCADE;`,
+  }));
+}
+
+/**
+ * Changes are published as they are written, past every policy (PostgreSQL's documentation, Logical Replication, Security).
+ * Whoever takes them needs REPLICATION, which the product's roles must not have: no way from one tenant to another, but one
+ * for the rows of all.
+ */
+async function publications({ ask, manifest }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ object: string; everything: boolean; tables: string[]; schemas: string[] }>(
+    `SELECT * FROM (
+       SELECT quote_ident(p.pubname) AS object, p.puballtables AS everything,
+              ARRAY(SELECT format('%I.%I', n.nspname, c.relname) FROM pg_publication_rel r
+                      JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                     WHERE r.prpubid = p.oid AND c.oid IN ${withParts(`n.nspname IN ($1, 'tenantry')`)} ORDER BY 1) AS tables,
+              ARRAY(SELECT quote_ident(n.nspname) FROM pg_publication_namespace s JOIN pg_namespace n ON n.oid = s.pnnspid
+                     WHERE s.pnpubid = p.oid AND n.oid IN (
+                       SELECT c.relnamespace FROM pg_class c
+                        WHERE c.oid IN ${withParts(`n.nspname IN ($1, 'tenantry')`)}) ORDER BY 1) AS schemas
+         FROM pg_publication p) AS p
+      WHERE everything OR tables <> '{}' OR schemas <> '{}' ORDER BY object COLLATE "C"`,
+    [manifest.postgres.schema],
+  );
+  return rows.map(({ object, everything, tables, schemas }) => ({
+    kind: 'publication',
+    object,
+    invariant: 'no-rows-published',
+    severity: 'warning',
+    detail: `Rows of all tenants leave by the publication ${object} (${everything ? 'all tables' : [...tables, ...schemas].join(', ')}), where no policy holds: whoever takes them has to keep tenants apart.`,
+    mend: everything
+      ? `DROP PUBLICATION ${object};`
+      : [
+          tables.length > 0 && `ALTER PUBLICATION ${object} DROP TABLE ${tables.join(', ')};`,
+          schemas.length > 0 && `ALTER PUBLICATION ${object} DROP TABLES IN SCHEMA ${schemas.join(', ')};`,
+        ]
+          .filter(Boolean)
+          .join('\n'),
   }));
 }

@@ -53,7 +53,10 @@ export async function undone(cell: TestCell, work: (surgeon: Surgeon) => Promise
 
 /** What was found, in short. */
 export const inShort = (findings: readonly Finding[]): string[] =>
-  findings.map(({ kind, object, invariant }) => `${kind} ${object}: ${invariant}`);
+  findings.map(
+    ({ kind, object, invariant, severity }) =>
+      `${kind} ${object}: ${invariant}${severity === undefined ? '' : ` (${severity})`}`,
+  );
 
 /** Runs what each proposes, in the order of the findings, until nothing is found; fails where that takes too long. */
 export async function mendAll(surgeon: Surgeon, first: readonly Finding[]): Promise<number> {

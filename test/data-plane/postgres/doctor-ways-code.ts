@@ -365,4 +365,12 @@ export const SOUND: readonly Way[] = [
        AS 'BEGIN RAISE NOTICE ''%'', tg_tag; END';
      CREATE EVENT TRIGGER log ON ddl_command_end EXECUTE FUNCTION hidden.log()`,
   ),
+  way(
+    'a publication of what is no tenant’s',
+    `CREATE SCHEMA other; CREATE TABLE other.t (id int PRIMARY KEY); CREATE PUBLICATION others FOR TABLE other.t`,
+  ),
+  way(
+    'sessions that begin with what is the default',
+    `ALTER DATABASE $database SET default_transaction_isolation = 'read committed'`,
+  ),
 ];

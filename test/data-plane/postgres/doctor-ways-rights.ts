@@ -157,6 +157,18 @@ export const SYSTEM: readonly Way[] = [
     'function pg_catalog.pg_stat_get_xact_function_calls(oid): server-function-out-of-reach',
   ),
   way(
+    'tables of tenants published, by name and by schema',
+    `CREATE PUBLICATION rows FOR TABLE app.messages, tenantry.gate;
+     CREATE PUBLICATION schemas FOR TABLES IN SCHEMA app, public`,
+    'publication rows: no-rows-published (warning)',
+    'publication schemas: no-rows-published (warning)',
+  ),
+  way(
+    'all tables published',
+    'CREATE PUBLICATION everything FOR ALL TABLES',
+    'publication everything: no-rows-published (warning)',
+  ),
+  way(
     'a foreign data wrapper',
     `CREATE FOREIGN DATA WRAPPER far; GRANT USAGE ON FOREIGN DATA WRAPPER far TO ${ROLES.runtime}`,
     'foreign server far: no-way-to-other-servers',
@@ -286,6 +298,11 @@ export const ALL_ROLES: readonly Way[] = [
     'references that are off in sessions',
     `ALTER ROLE ${ROLES.runtime} SET session_replication_role = 'replica'`,
     `setting session_replication_role (ROLE ${ROLES.runtime}): session-begins-without-a-tenant`,
+  ),
+  way(
+    'transactions that keep their first snapshot, where nobody says otherwise',
+    `ALTER ROLE ${ROLES.runtime} SET default_transaction_isolation = 'repeatable read'`,
+    `setting default_transaction_isolation (ROLE ${ROLES.runtime}): sessions-read-what-is-committed (warning)`,
   ),
   way(
     'the lookup role CREATEDB',
