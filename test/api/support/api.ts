@@ -1,12 +1,11 @@
 /** An API in a test's world, and a client that holds every answer against the API's own OpenAPI document. */
-import { once } from 'node:events';
-import { connect } from 'node:net';
 import { pino } from 'pino';
 import { type ApiDeps, createApp } from '../../../api/app';
 import { type RunningServer, serve } from '../../../api/server';
 import { createTemporalClient } from '../../../api/temporal';
 import { openCatalogue } from '../../../catalogue/index';
 import { readConfig } from '../../../domain/config';
+import { exchange } from '../../support/exchange';
 import type { World } from '../../support/world';
 import { conforms, rememberDocument } from './conforms';
 
@@ -135,16 +134,7 @@ export async function startApi(world: World, options: ApiOptions = {}): Promise<
       if (method !== 'HEAD') conforms(server.url, method, path, reply);
       return reply;
     },
-    async write(bytes) {
-      const socket = connect(server.port, '127.0.0.1');
-      const chunks: Buffer[] = [];
-      socket.on('data', (chunk: Buffer) => chunks.push(chunk));
-      // The server may cut off a client that is not done writing.
-      socket.on('error', () => socket.destroy());
-      socket.write(bytes);
-      await once(socket, 'close');
-      return Buffer.concat(chunks).toString('latin1');
-    },
+    write: (bytes) => exchange(server.port, bytes),
     async close() {
       closing.abort();
       await server.close(1_000);

@@ -1,7 +1,7 @@
 /** Requests that are spelled oddly, or answered before it is known whose they are. */
 import { once } from 'node:events';
 import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
-import { connect, type AddressInfo } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import express, { type Express, type Request } from 'express';
 import {
   claim,
@@ -17,6 +17,7 @@ import {
 } from '../../../tenancy/index.js';
 import { type TenancyParts, createTenancy } from '../../../tenancy/express/tenancy.js';
 import { TenantryError } from '../../../domain/errors.js';
+import { exchange } from '../../support/exchange.js';
 import { createWorld, type World } from '../../support/world.js';
 import { insertTenant, open, type Row } from '../context/support.js';
 
@@ -44,7 +45,6 @@ interface Reply {
   readonly status: number;
   readonly body: Record<string, unknown>;
 }
-/** What a client sends as it is, for no client of Node's would send it. */
 type Ask = (target: string, lines?: readonly string[]) => Promise<Reply>;
 
 async function serve(make: (app: Express) => void): Promise<Ask> {
@@ -57,22 +57,14 @@ async function serve(make: (app: Express) => void): Promise<Ask> {
     server.closeAllConnections();
   });
   const { port } = server.address() as AddressInfo;
-  return (target, lines = ['Host: h']) =>
-    new Promise((answered, failed) => {
-      const socket = connect(port, '127.0.0.1');
-      let text = '';
-      socket
-        .setEncoding('utf8')
-        .on('data', (chunk: string) => {
-          text += chunk;
-        })
-        .once('error', failed)
-        .once('close', () => {
-          const [head = '', body = ''] = text.split('\r\n\r\n');
-          answered({ status: Number(head.split(' ')[1]), body: parsed(body) });
-        })
-        .write(`GET ${target} HTTP/1.1\r\n${lines.join('\r\n')}\r\nConnection: close\r\n\r\n`);
-    });
+  return async (target, lines = ['Host: h']) => {
+    const text = await exchange(
+      port,
+      `GET ${target} HTTP/1.1\r\n${lines.join('\r\n')}\r\nConnection: close\r\n\r\n`,
+    );
+    const [head = '', body = ''] = text.split('\r\n\r\n');
+    return { status: Number(head.split(' ')[1]), body: parsed(body) };
+  };
 }
 
 function parsed(body: string): Record<string, unknown> {
@@ -305,7 +297,7 @@ describe('what is answered while a tenant is looked up', () => {
   async function slowly(
     find: () => unknown,
     meanwhile: (response: express.Response) => void,
-  ): Promise<{ reply: Reply | undefined; handled: number; passedOn: unknown[] }> {
+  ): Promise<{ reply: Reply; handled: number; passedOn: unknown[] }> {
     let handled = 0;
     const passedOn: unknown[] = [];
     const parts = {
@@ -335,7 +327,7 @@ describe('what is answered while a tenant is looked up', () => {
       };
       app.use(problems);
     });
-    const reply = await ask('/').catch(() => undefined);
+    const reply = await ask('/');
     await new Promise((done) => setTimeout(done, 250));
     return { reply, handled, passedOn };
   }
@@ -373,7 +365,7 @@ describe('what is answered while a tenant is looked up', () => {
       [],
     ]);
     const letIn = await slowly(() => entry, begin);
-    expect([letIn.reply?.body, letIn.handled]).toEqual([{ handled: true }, 1]);
+    expect([letIn.reply.body, letIn.handled]).toEqual([{ handled: true }, 1]);
   });
 
   test('is nothing when the client is gone', async () => {
