@@ -35,8 +35,10 @@ export function lifecycleActivities(deps: ActivityDependencies): LifecycleActivi
 /** An admission takes milliseconds, and no caller gives one up that soon. */
 const LATE_MS = 1_000;
 
-/** Since the run asked for it the first time. */
+/** Since the run asked for it the first time. Where the clock was put back, nobody knows for how long. */
 export function lateness(): Lateness {
   const asked = asyncLocalStorage.getStore()?.info.scheduledTimestampMs;
-  return asked !== undefined && Date.now() - asked > LATE_MS ? { late: true } : {};
+  if (asked === undefined) return {};
+  const took = Date.now() - asked;
+  return took < 0 || took > LATE_MS ? { late: true } : {};
 }

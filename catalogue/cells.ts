@@ -77,14 +77,22 @@ export function cellRepository(pool: Pool) {
       return (await pool.query<Cell>(`SELECT ${COLUMNS} FROM cell WHERE name = $1`, [name])).rows[0];
     },
 
+    /** By the catalogue's clock, which is one for all workers. */
+    async now(): Promise<Date> {
+      const { rows } = await pool.query<{ now: Date }>('SELECT clock_timestamp() AS now');
+      if (rows[0] === undefined) throw new TypeError('a statement without a row');
+      return rows[0].now;
+    },
+
     /**
      * Says that the cell's servers are ready for tenants, and what they were seen to enforce; the newest trial counts, whoever
-     * comes with another one later.
+     * comes with another one later. Its time is of the catalogue's clock; one that is still to come was told by another.
      */
     async prepared(name: CellName, trial: EnforcementTrial): Promise<void> {
       await pool.query(
         `UPDATE cell SET trial = $2::jsonb, prepared_at = clock_timestamp() WHERE name = $1
-            AND coalesce((trial ->> 'triedAt')::timestamptz, '-infinity') <= ($2::jsonb ->> 'triedAt')::timestamptz`,
+            AND (coalesce((trial ->> 'triedAt')::timestamptz, '-infinity') <= ($2::jsonb ->> 'triedAt')::timestamptz
+                 OR (trial ->> 'triedAt')::timestamptz > clock_timestamp())`,
         [name, JSON.stringify(trial)],
       );
     },

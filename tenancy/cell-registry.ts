@@ -89,11 +89,14 @@ async function prepare(
   if (cell === undefined) throw new TenantryError('UNKNOWN_CELL');
   const connections = connectCell(cell, options);
   try {
-    const [, trial] = await settled([
+    // A worker's own clock may have been put back since another one tried.
+    const triedAt = (await catalogue.cells.now()).toISOString();
+    const [, tried] = await settled([
       inStore('postgres', ensureTables(connections, options)),
       inStore('mongo', options.tryEnforcement(connections.mongo, connections.mongoUrl)),
       inStore('redis', keepNamespaces(options, connections, unsettled)),
     ]);
+    const trial = { ...tried, triedAt };
     const canary = earnsTenants(cell, trial) ? await ensureCanary(options, connections) : undefined;
     await catalogue.cells.prepared(name, trial);
     if (trial.notRefused.length > 0)

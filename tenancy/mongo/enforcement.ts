@@ -30,8 +30,9 @@ interface Party {
  * @throws when the server cannot be reached, or cannot make users at all
  */
 export async function tryEnforcement(admin: MongoClient, mongoUrl: string): Promise<EnforcementTrial> {
-  await removeAbandoned(admin);
-  const run = `${Date.now().toString(36)}_${randomBytes(4).toString('hex')}`;
+  const now = await clockOf(admin);
+  await removeAbandoned(admin, now);
+  const run = `${now.toString(36)}_${randomBytes(4).toString('hex')}`;
   const [a, b] = [party(`${PREFIX}${run}_a`), party(`${PREFIX}${run}_b`)];
   const [asA, asB, asNobody] = [
     clientOf(mongoUrl, a),
@@ -211,15 +212,21 @@ async function removeParty(admin: MongoClient, name: string): Promise<void> {
   await db.dropDatabase();
 }
 
-async function removeAbandoned(admin: MongoClient): Promise<void> {
+async function removeAbandoned(admin: MongoClient, now: number): Promise<void> {
   const { databases } = await admin
     .db('admin')
     .admin()
     .listDatabases({ nameOnly: true, filter: { name: { $regex: `^${PREFIX}` } } });
   for (const { name } of databases) {
     const startedAt = Number.parseInt(name.slice(PREFIX.length).split('_')[0] ?? '', 36);
-    if (Date.now() - startedAt > ABANDONED_AFTER) await removeParty(admin, name);
+    if (now - startedAt > ABANDONED_AFTER) await removeParty(admin, name);
   }
+}
+
+/** The server's own, in milliseconds: one for all who try it. Taken away under its feet, a trial would see refusals that are none. */
+async function clockOf(admin: MongoClient): Promise<number> {
+  const { localTime } = await admin.db('admin').command({ hello: 1 });
+  return (localTime instanceof Date ? localTime : new Date()).getTime();
 }
 
 async function serverSays(admin: MongoClient): Promise<string> {

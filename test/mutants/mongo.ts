@@ -14,6 +14,20 @@ const UNDECLARED_NAME =
 
 export const MONGO_MUTANTS: readonly Mutant[] = [
   {
+    name: "MongoDB: a trial is taken away under its feet by a worker's clock that is ahead",
+    file: 'tenancy/mongo/enforcement.ts',
+    find: 'const now = await clockOf(admin);',
+    replace: 'const now = (await clockOf(admin)) && Date.now();',
+    tests: ['test/faults/clocks.test.ts'],
+  },
+  {
+    name: "MongoDB: a trial counts by its worker's clock",
+    file: 'tenancy/cell-registry.ts',
+    find: 'const trial = { ...tried, triedAt };',
+    replace: 'const trial = { triedAt, ...tried };',
+    tests: ['test/faults/clocks.test.ts'],
+  },
+  {
     name: 'MongoDB: the role is for its whole database',
     file: 'tenancy/mongo/layout.ts',
     find: 'resource: { db: database, collection: name }',
