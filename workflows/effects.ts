@@ -1,5 +1,12 @@
 /** The activities as workflows see them: a proxy for each class of effect, with its time-outs and the reason. */
-import { ActivityCancellationType, proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
+import {
+  ActivityCancellationType,
+  ActivityFailure,
+  patched,
+  proxyActivities,
+  proxyLocalActivities,
+  TimeoutFailure,
+} from '@temporalio/workflow';
 import type {
   Activities,
   BatchActivities,
@@ -25,13 +32,15 @@ export const catalogueEffects = (patience: Patience) =>
 
 /** Effects in one store. A cancelled one is waited for: an undo must not meet it half-way. */
 export const storeEffects = (patience: Patience, summary: string) =>
-  proxyActivities<TenantActivities>({
-    startToCloseTimeout: patience.attempt,
-    scheduleToCloseTimeout: patience.step,
-    retry: RETRY,
-    cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-    summary,
-  });
+  onceSomebodyComes(
+    proxyActivities<TenantActivities>({
+      startToCloseTimeout: patience.attempt,
+      scheduleToCloseTimeout: patience.step,
+      retry: RETRY,
+      cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+      summary,
+    }),
+  );
 
 /** Undoing, with a patience of its own: what it cannot remove in that time is residue and is reported. */
 export const undoEffects = (patience: Patience, summary: string) =>
@@ -49,11 +58,45 @@ export const probeEffects = (patience: Patience, cell: string) =>
 
 /** Effects on a chunk of a batch. Longer, and alive by heartbeats: one that stops beating is tried elsewhere. */
 export const chunkEffects = (patience: Patience, summary: string) =>
-  proxyActivities<BatchActivities>({
-    startToCloseTimeout: 10 * patience.attempt,
-    heartbeatTimeout: patience.attempt,
-    scheduleToCloseTimeout: patience.step,
-    retry: RETRY,
-    cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-    summary,
+  onceSomebodyComes(
+    proxyActivities<BatchActivities>({
+      startToCloseTimeout: 10 * patience.attempt,
+      heartbeatTimeout: patience.attempt,
+      scheduleToCloseTimeout: patience.step,
+      retry: RETRY,
+      cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+      summary,
+    }),
+  );
+
+type Effects = { readonly [name: string]: (...args: never[]) => Promise<unknown> };
+
+/**
+ * The patience is with a store. What nobody has even begun in that time, as no worker was there or none had a slot, is asked for
+ * again, however long that is.
+ */
+function onceSomebodyComes<E extends Effects>(effects: E): E {
+  return new Proxy(effects, {
+    get:
+      (target, name: string) =>
+      async (...args: never[]): Promise<unknown> => {
+        for (;;)
+          try {
+            return await target[name]?.(...args);
+          } catch (error) {
+            // A run from before it was so is over with that.
+            if (!isOfNobody(error) || !patched('asked-for-again-that-nobody-began')) throw error;
+          }
+      },
   });
+}
+
+/**
+ * The server takes the time to the end for the time to the beginning too, and tells of this one where nobody began. An attempt
+ * that failed before would be its cause.
+ */
+const isOfNobody = (error: unknown): boolean =>
+  error instanceof ActivityFailure &&
+  error.cause instanceof TimeoutFailure &&
+  error.cause.timeoutType === 'SCHEDULE_TO_START' &&
+  error.cause.cause === undefined;

@@ -68,6 +68,21 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     return handle;
   },
 
+  'waited-for-a-worker': async ({ world }) => {
+    const taskQueue = `${world.taskQueue}-${randomUUID()}`;
+    const admitting = await world.startWorker({ taskQueue, catalogueOnly: true });
+    const patience = { ...SHORT, step: 1_000 };
+    const { admission, handle } = await startProvision(world, { ...(await ask(world)), taskQueue, patience });
+    await admission;
+    await admitting.stop();
+    await until('its steps have timed out', async () => {
+      const { events } = await handle.fetchHistory();
+      return (events ?? []).filter((event) => event.activityTaskTimedOutEventAttributes).length === 3;
+    });
+    await world.startWorker({ taskQueue });
+    return handle;
+  },
+
   'cancelled-while-it-was-made': (stage) => cancelledAt(stage, 'after createRole'),
   'cancelled-while-it-was-probed': (stage) => cancelledAt(stage, 'before finish verify'),
   'cancelled-too-late': (stage) => cancelledAt(stage, 'before activate'),

@@ -4,6 +4,7 @@ import { WithStartWorkflowOperation } from '@temporalio/client';
 import {
   ADMIT,
   type BatchAdmission,
+  type Patience,
   PROVISION_BATCH,
   type ProvisionBatchInput,
 } from '../../domain/contracts.js';
@@ -26,8 +27,14 @@ export async function askForBatch(
 }
 
 /** @param chunkSize tenants that are made together */
-export async function startBatch(world: World, operationId: OperationId, attempt = 1, chunkSize = 10) {
-  const input: ProvisionBatchInput = { operationId, attempt, patience: SHORT, chunkSize };
+export async function startBatch(
+  world: World,
+  operationId: OperationId,
+  attempt = 1,
+  chunkSize = 10,
+  patience: Patience = SHORT,
+) {
+  const input: ProvisionBatchInput = { operationId, attempt, patience, chunkSize };
   const startWorkflowOperation = new WithStartWorkflowOperation(PROVISION_BATCH, {
     workflowId: batchWorkflowId(operationId),
     taskQueue: world.taskQueue,
