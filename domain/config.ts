@@ -119,7 +119,11 @@ export const VARIABLES = {
   TENANTRY_API_HOST: [z.string().default('127.0.0.1'), 'where the API listens', false],
   TENANTRY_API_PORT: [port.default(8080), 'the port of the API; 0 takes a free one', false],
   TENANTRY_API_TOKEN: [z.string().min(32), 'the bearer token of the API, 32 characters or more', true],
-  TENANTRY_API_BODY_LIMIT: [count.default(1_048_576), 'the largest body, in bytes', false],
+  TENANTRY_API_BODY_LIMIT: [
+    count.default(4_194_304),
+    'the largest body, in bytes; the longest batch may have 2.7 million',
+    false,
+  ],
   TENANTRY_ADMISSION_TIMEOUT_MS: [count.default(10_000), 'how long a request waits to be admitted', false],
   TENANTRY_WORKER_HEALTH_PORT: [
     port.default(0),

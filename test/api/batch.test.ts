@@ -106,3 +106,20 @@ test('the largest batch, with the longest names, is within the limit of a body a
   await world.temporal.workflow.getHandle(`tenant-batch/${reply.id}`).terminate();
   await close();
 });
+
+test('the longest batch that may be asked for is not too large, however its names are written', async () => {
+  // Twelve bytes for each character, where JSON is written in ASCII.
+  const name = '\\ud835\\udd38'.repeat(200);
+  const tenant = (plan: string): string =>
+    `{ "slug": "${newSlug().padEnd(63, 'x')}", "name": "${name}", "plan": "${plan}", "cell": "${world.cell.padEnd(31, 'x')}" }`;
+  const plans = Array.from({ length: 1_000 }, (_, i) => (i < 999 ? 'team' : 'x'.repeat(31)));
+  const before = await countRows(world);
+  const reply = await api.send('/v1/tenants:batch', {
+    raw: `{ "tenants": [${plans.map(tenant).join(', ')}] }`,
+    headers: { 'content-type': 'application/json' },
+  });
+  // All of it was read and is valid, up to the last plan.
+  expect([reply.status, reply.json['code']]).toEqual([400, 'UNKNOWN_PLAN']);
+  expect(reply.json['errors']).toMatchObject([{ field: 'tenants[999].plan' }]);
+  expect(await countRows(world)).toEqual(before);
+});
