@@ -8,6 +8,7 @@ import { isolationProbeRepository } from './isolation-probes.js';
 import { operationRepository } from './operations.js';
 import { createPool, type PoolOptions } from './pool.js';
 import { requestRepository } from './requests.js';
+import { hasItsShape } from './shape.js';
 import { stepRepository } from './steps.js';
 import { tenantRepository } from './tenants.js';
 
@@ -48,6 +49,8 @@ export function openCatalogue({
     async ping(): Promise<void> {
       await pool.query('SELECT FROM cell LIMIT 1');
     },
+    /** Whether it was brought to the shape that this version works with. */
+    hasItsShape: (): Promise<boolean> => hasItsShape(pool),
     async close(): Promise<void> {
       await Promise.all([pool.end(), undoing.end(), takingBack.end()]);
     },

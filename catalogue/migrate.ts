@@ -2,9 +2,9 @@
  * Brings the catalogue to its newest shape: plain SQL files, forward only, checksummed, under an advisory lock, so
  * that two processes starting at once are safe and an edited old file is refused.
  */
-import { join } from 'node:path';
 import pg from 'pg';
 import { migrate as runMigrations } from 'postgres-migrations';
+import { MIGRATIONS } from './shape.js';
 
 /** @param ownerUrl the control database, as the schema owner. */
 export async function migrateCatalogue(ownerUrl: string): Promise<{ applied: string[] }> {
@@ -15,8 +15,10 @@ export async function migrateCatalogue(ownerUrl: string): Promise<{ applied: str
   });
   await client.connect();
   try {
-    const applied = await runMigrations({ client }, join(__dirname, 'migrations'));
-    await client.query('GRANT USAGE ON SCHEMA tenantry TO tenantry_catalogue');
+    const applied = await runMigrations({ client }, MIGRATIONS);
+    await client.query(`
+      GRANT USAGE ON SCHEMA tenantry TO tenantry_catalogue;
+      GRANT SELECT ON migrations TO tenantry_catalogue`);
     return { applied: applied.map((migration) => migration.fileName) };
   } finally {
     await client.end();

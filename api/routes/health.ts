@@ -112,7 +112,7 @@ async function checkReadiness({ catalogue, temporal, config, closing, logger }: 
     return queue.pollers.length;
   };
   const [cells, workers] = await Promise.all([
-    within(PATIENCE, () => catalogue.cells.all(), failed('catalogue')),
+    within(PATIENCE, cellsOf(catalogue), failed('catalogue')),
     within(PATIENCE, countWorkers, failed('temporal')),
   ]);
   return {
@@ -125,6 +125,11 @@ async function checkReadiness({ catalogue, temporal, config, closing, logger }: 
     cells: (cells ?? []).map(viewCell),
   };
 }
+
+const cellsOf = (catalogue: ApiDeps['catalogue']) => async (): Promise<Cell[]> => {
+  if (!(await catalogue.hasItsShape())) throw new Error('the catalogue is to be migrated');
+  return catalogue.cells.all();
+};
 
 function viewCell({
   name,

@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { createWorld, type World } from '../support/world';
 import { type Api, startApi } from './support/api';
 
@@ -70,6 +71,16 @@ describe('a cell that is not prepared yet', () => {
       503,
       { ready: false, cells: [{ prepared: false, takesTenants: false, mongo: { trial: null } }] },
     ]);
+  });
+
+  test('is told from a catalogue of before an upgrade, which is not ready either', async () => {
+    const owner = new pg.Client({ connectionString: world.url('control', 'owner') });
+    await owner.connect();
+    await owner.query('DELETE FROM tenantry.migrations WHERE id = (SELECT max(id) FROM tenantry.migrations)');
+    await owner.end();
+    expect((await api.send('/readyz')).json).toMatchObject({ ready: false, catalogue: { ok: false } });
+    const why = api.logged.find(({ msg }) => msg === 'not ready');
+    expect(JSON.stringify(why)).toContain('the catalogue is to be migrated');
   });
 
   test('names what its server did not refuse when it is: weaker where the operator chose the guard, no tenants where not', async () => {
