@@ -8,6 +8,7 @@ import type { Manifest } from '../../domain/manifest.js';
 import { mongoDatabaseName } from '../../domain/names.js';
 import type { CellServers, TenantCredentials } from '../context/cell-servers.js';
 import type { TenantContext } from '../context/tenant-context.js';
+import { refuseOtherThanWhole } from '../positive.js';
 import { createClientPool, type PoolStats } from './client-pool.js';
 import type { CollectionName, DocumentOf, MongoDeclaration, ProductManifest } from './document-types.js';
 import { createGuard, type Guard, type GuardedDatabase } from './guard.js';
@@ -90,6 +91,7 @@ const DEFAULTS = {
   hangUpMs: 1_000,
 };
 
+/** @throws RangeError of a setting that is no whole number from 1 */
 export const createScopedMongo = (options: ScopedMongoOptions): ScopedMongoPool =>
   createScopedMongoWith(options, createGuard);
 
@@ -100,6 +102,8 @@ export function createScopedMongoWith(
 ): ScopedMongoPool {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const settings: typeof DEFAULTS = { ...DEFAULTS, ...given };
+  for (const name of Object.keys(DEFAULTS) as (keyof typeof DEFAULTS)[])
+    refuseOtherThanWhole(name, settings[name]);
   const collections = new Set(Object.keys(options.manifest.mongo.collections));
   const pool = createClientPool({
     ...settings,

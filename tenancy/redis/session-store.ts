@@ -5,6 +5,7 @@
 import type { EventEmitter } from 'node:events';
 import { TenantryError } from '../../domain/errors.js';
 import { currentTenant } from '../context/tenant-context.js';
+import { refuseOtherThanPositive } from '../positive.js';
 import type { RedisNamespace, ScopedRedis } from './scoped.js';
 
 export interface SessionStoreOptions {
@@ -29,6 +30,7 @@ const DAY = 86_400;
  * @param Store `Store` of the product's own express-session; this package needs none
  * @returns the store to hand to `session({ store })`. Its errors are TenantryErrors: NO_TENANT_CONTEXT, TENANT_SUSPENDED,
  *   QUOTA_EXCEEDED, STORE_UNAVAILABLE
+ * @throws RangeError of a `ttlSeconds` that is none: sessions would be removed when they are written
  */
 export function createSessionStore<S extends abstract new () => EventEmitter>(
   Store: S,
@@ -39,6 +41,7 @@ export function createSessionStore<S extends abstract new () => EventEmitter>(
     ttlSeconds = DAY,
     redis = (): ScopedRedis => currentTenant().redis,
   } = options;
+  refuseOtherThanPositive('ttlSeconds', ttlSeconds);
   const sessions = (): RedisNamespace => redis().namespace(namespace);
   const livesMs = ({ cookie: { expires } }: StoredSession): number =>
     expires === undefined || expires === null

@@ -192,6 +192,13 @@ describe('a pool of clients', () => {
     }
   });
 
+  it('takes bounds and times that are whole numbers, and no text', () => {
+    const wrong = [Number.NaN, 0, -1, 1.5, 2 ** 31, Number.POSITIVE_INFINITY, '5' as unknown as number];
+    for (const name of ['maxClients', 'poolSizePerClient', 'waitMs', 'cursorIdleMs', 'hangUpMs'])
+      for (const value of wrong) expect(() => tenants.open({ [name]: value })).toThrow(RangeError);
+    expect(tenants.open({ idleMs: 2 ** 31 - 1 }).stats().clients).toBe(0);
+  });
+
   it('closes clients that nobody uses', async () => {
     const pool = tenants.open({ idleMs: 200 });
     await collectionOf(pool, 0).findOne({});

@@ -139,6 +139,8 @@ describe('the session store', () => {
     await bench.admin.pexpire(longKey, 30_000);
     await hour('GET', '/visits', one, long.cookie);
     expect(Math.ceil((await bench.admin.pttl(longKey)) / 60_000)).toBe(60);
+    for (const ttlSeconds of [Number.NaN, 0, -1, Number.POSITIVE_INFINITY, '3600' as unknown as number])
+      expect(() => createSessionStore(session.Store, { ttlSeconds })).toThrow(RangeError);
   });
 
   it('a tenant that may only read keeps its sessions and reads on; writing them is refused', async () => {
