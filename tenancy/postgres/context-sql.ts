@@ -153,12 +153,14 @@ const TOKEN_FUNCTIONS = `
       INTO mac FROM tenantry.context_key k
      WHERE k.id::pg_catalog.text OPERATOR(pg_catalog.=) pg_catalog.split_part(signed, '.', 3);
     IF mac IS NULL OR signed OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) mac OPERATOR(pg_catalog.<>) token THEN
-      RAISE EXCEPTION USING ERRCODE = '${SQLSTATE.badToken}', MESSAGE = 'the tenant token is not valid';
+      RAISE EXCEPTION USING ERRCODE = '${SQLSTATE.badToken}', MESSAGE = 'the tenant token is not valid',
+        HINT = 'Sign with a context key that is installed in this cell: contextKeyId, TENANTRY_CONTEXT_KEY_IDS.';
     END IF;
     expiry := pg_catalog.split_part(signed, '.', 2);
     -- As of the transaction's beginning: a long one does not lose its tenant half-way.
     IF pg_catalog.to_timestamp(expiry::pg_catalog.float8) OPERATOR(pg_catalog.<=) pg_catalog.transaction_timestamp() THEN
-      RAISE EXCEPTION USING ERRCODE = '${SQLSTATE.expiredToken}', MESSAGE = 'the tenant token has expired';
+      RAISE EXCEPTION USING ERRCODE = '${SQLSTATE.expiredToken}', MESSAGE = 'the tenant token has expired',
+        HINT = 'Set the clocks: that of the process which signed it is minutes behind that of this server.';
     END IF;
     RETURN pg_catalog.left(token, 36)::pg_catalog.uuid;
   END $verify$;

@@ -121,6 +121,11 @@ describe('on a connection of the product’s role that nothing guards', () => {
     expect(await withToken('')).toMatch(/^(TN002|22P02)$/);
     expect(await withToken(signToken(acme, cell.key, new Date(Date.now() - 1_000)))).toBe('TN003');
     expect(await withToken(good)).toEqual([acme]);
+    const behind = cell.scoped(acme, { hardened: { key: () => cell.key, lifetimeMs: -2_000 } });
+    await expect(behind.query(SELECT)).rejects.toMatchObject({
+      code: 'TN003',
+      hint: expect.stringContaining('clocks') as string,
+    });
   });
 
   it('the key is not to be read', async () => {
@@ -288,7 +293,10 @@ it('a key is replaced under 64 callers without a refused statement: two are vali
     await answered();
     await installContextKeys(owner, [next]);
     await answered();
-    expect(await codeOf(scoped.query(SELECT))).toBe('TN002');
+    await expect(scoped.query(SELECT)).rejects.toMatchObject({
+      code: 'TN002',
+      hint: expect.stringContaining('contextKeyId') as string,
+    });
     // A worker of before does not bring the old one back.
     await installContextKeys(owner, [cell.key]);
     expect(await codeOf(scoped.query(SELECT))).toBe('TN002');
