@@ -17,7 +17,8 @@ const FORGETTING = /\breset\s+(?:all\b|"?app"?\s*\.\s*"?tenant_)/i;
 const STATEMENT =
   /(?:^|;)\s*(?:set\s+(?<scope>(?:local|session)(?:\s+|$))?|(?<reset>reset\s+))(?:%|$|"?app\b|(?<all>all\b))/i;
 
-export function setsTheTenant(language: string, body: string): boolean {
+/** @param parameters names of what the function is given */
+export function setsTheTenant(language: string, body: string, parameters: readonly string[] = []): boolean {
   // How another language quotes is not known here.
   if (language !== 'plpgsql' && language !== 'sql')
     return NAMED.test(body) || /\bset\s+(?:local|session)\s*(?:[%$"'`{\]]|app\b)/i.test(body);
@@ -25,6 +26,7 @@ export function setsTheTenant(language: string, body: string): boolean {
   if (NAMED.test(code) || FORGETTING.test(code)) return true;
   // What is not executed is a message, and so is what is raised.
   if (!/\bexecute\b/i.test(code)) return false;
+  if (executed(code).some((name) => name.startsWith('$') || parameters.includes(name))) return true;
   const updates = literals.some(({ text }) => /\bupdate\b/i.test(text));
   return literals.some(({ text, before }) => {
     if (/\braise\s+(\w+\s*)?$/i.test(before)) return false;
@@ -37,6 +39,14 @@ export function setsTheTenant(language: string, body: string): boolean {
     return !updates || /\bexecute\s*(format\s*\(\s*)?$/i.test(before);
   });
 }
+
+/** What EXECUTE begins with where that is no literal: `q` of `EXECUTE format(q, x)` and of `EXECUTE q || x`. */
+const executed = (code: string): string[] =>
+  [
+    ...code.matchAll(
+      /\bexecute\s+(?:(?:format|concat)\s*\(\s*|\(\s*)?(\$\d+|"[^"]+"|[a-z_][\w$]*)(?![\w$]*\s*[(.])/gi,
+    ),
+  ].map(([, name = '']) => (name.startsWith('"') ? name.slice(1, -1) : name.toLowerCase()));
 
 const PIECE =
   /--[^\n]*|\/\*|"(?:[^"]|"")*"|\b[eE]'(?:[^'\\]|''|\\[^])*'|'(?:[^']|'')*'|(?<![\w$])\$([A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$/g;

@@ -16,6 +16,8 @@ const RESTED_ON: readonly (readonly [signature: string, volatility: Volatility, 
   ['uuid_in(cstring)', 'IMMUTABLE', 'uuid_in'],
   ['uuid_out(uuid)', 'IMMUTABLE', 'uuid_out'],
   ['uuid_eq(uuid, uuid)', 'IMMUTABLE', 'uuid_eq'],
+  ['uuid_cmp(uuid, uuid)', 'IMMUTABLE', 'uuid_cmp'],
+  ['uuid_hash(uuid)', 'IMMUTABLE', 'uuid_hash'],
   ['texteq(text, text)', 'IMMUTABLE', 'texteq'],
   ['textne(text, text)', 'IMMUTABLE', 'textne'],
   ['textcat(text, text)', 'IMMUTABLE', 'textcat'],
@@ -23,6 +25,10 @@ const RESTED_ON: readonly (readonly [signature: string, volatility: Volatility, 
   ['left(text, integer)', 'IMMUTABLE', 'text_left'],
   ['split_part(text, text, integer)', 'IMMUTABLE', 'split_part'],
   ['sha256(bytea)', 'IMMUTABLE', 'sha256_bytea'],
+  ['encode(bytea, text)', 'IMMUTABLE', 'binary_encode'],
+  ['convert_to(text, name)', 'STABLE', 'pg_convert_to'],
+  ['to_timestamp(double precision)', 'IMMUTABLE', 'float8_timestamptz'],
+  ['timestamptz_le(timestamptz, timestamptz)', 'IMMUTABLE', 'timestamp_le'],
 ];
 
 /**
@@ -50,16 +56,20 @@ interface Row {
 export const checkBuiltIns: Check = async ({ ask }) => {
   const rows = await ask<Row>(
     `SELECT * FROM (
-       SELECT 'pg_catalog.' || p.oid::regprocedure::text AS object, p.prosecdef AS definer,
+       SELECT CASE p.pronamespace WHEN 'pg_catalog'::regnamespace THEN 'pg_catalog.' ELSE '' END
+                || p.oid::regprocedure::text AS object, p.prosecdef AS definer,
               -- initdb itself writes with transactions 1 and 2; which of its functions are so it decides for each version.
               coalesce(p.proleakproof AND p.xmin::text::bigint > 2 AND NOT ${LEAKS_NOTHING}, false) AS leakproof,
               ${settingsAmong('$1')} AS settings,
               CASE WHEN p.provolatile::text <> lower(left(e.volatility, 1)) THEN e.volatility END AS volatility,
-              coalesce(p.prosrc <> e.source OR l.lanname <> 'internal' AND e.source IS NOT NULL, false) AS replaced
+              coalesce(p.prosrc <> e.source OR l.lanname <> 'internal' AND e.source IS NOT NULL
+                -- None is in another language, and none says SET.
+                OR l.lanname NOT IN ('internal', 'c', 'sql') OR l.lanname = 'sql' AND p.prosrc ~* '\\m(re)?set\\M', false)
+                AS replaced
          FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
          LEFT JOIN unnest($2::text[], $3::text[], $4::text[]) AS e (signature, volatility, source)
            ON to_regprocedure(e.signature) = p.oid
-        WHERE p.oid < 16384 AND p.pronamespace = 'pg_catalog'::regnamespace) AS f
+        WHERE p.oid < 16384 AND p.pronamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)) AS f
       WHERE definer OR leakproof OR settings <> '{}' OR volatility IS NOT NULL OR replaced ORDER BY object`,
     [TENANT_SETTINGS, ...[0, 1, 2].map((at) => RESTED_ON.map((expected) => expected[at]))],
   );

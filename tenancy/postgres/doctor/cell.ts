@@ -1,4 +1,7 @@
-/** What every cell has: the tables of schema `tenantry`, and the functions by which a transaction becomes a tenant's. */
+/**
+ * What every cell has: the tables of schema `tenantry`, the functions by which a transaction becomes a tenant's, and the casts
+ * that they and the policies use.
+ */
 import { ROLES } from '../../../catalogue/bootstrap.js';
 import { CONTEXT_FUNCTIONS } from '../context-sql.js';
 import { cellSchema } from '../product-schema.js';
@@ -7,6 +10,7 @@ import { asOwner, type Check, type Examination, type Finding } from './finding.j
 export const checkCell: Check = async (examination) => [
   ...(await tables(examination)),
   ...(await functions(examination)),
+  ...(await casts(examination)),
 ];
 
 async function tables({ ask, manifest }: Examination): Promise<Finding[]> {
@@ -73,3 +77,22 @@ async function functions({ ask }: Examination): Promise<Finding[]> {
 
 /** What CREATE OR REPLACE leaves as it was: the owner. It is the only one of its name, so it needs no arguments. */
 const takenBack = (name: string): string => `ALTER FUNCTION tenantry.${name} OWNER TO ${ROLES.owner};`;
+
+/**
+ * The server has no function for these: a text becomes a uuid by what reads and writes the types, until somebody makes a cast.
+ * One WITH INOUT does the same as before.
+ */
+async function casts({ ask }: Examination): Promise<Finding[]> {
+  const rows = await ask<{ cast: string }>(
+    `SELECT format('(%s AS %s)', castsource::regtype, casttarget::regtype) AS cast FROM pg_cast
+      WHERE oid >= 16384 AND castmethod <> 'i'
+        AND '{uuid,text,int4,float8}'::regtype[] @> ARRAY[castsource, casttarget]::regtype[] ORDER BY 1`,
+  );
+  return rows.map(({ cast }) => ({
+    kind: 'other',
+    object: `cast ${cast}`,
+    invariant: 'context-cast-as-made',
+    detail: `A cast ${cast} of somebody's own decides which tenant a transaction is entered for, and which one policies read.`,
+    mend: `DROP CAST ${cast};`,
+  }));
+}

@@ -9,6 +9,8 @@ interface FunctionRow {
   readonly object: string;
   readonly language: string;
   readonly body: string;
+  /** Of those that it is given. */
+  readonly parameters: readonly string[];
   readonly definer: boolean;
   readonly elevated: boolean;
   readonly leakproof: boolean;
@@ -62,6 +64,8 @@ async function ofFunctions({ ask }: Examination): Promise<Finding[]> {
             NOT l.lanpltrusted AND (p.callable OR p.aggregates <> '{}') AND p.prokind <> 'a'
               AND NOT ${BROUGHT_WITH_SOMETHING} AS untrusted,
             ${settingsAmong('$2')} AS settings, l.lanname = 'c' AND p.prosrc = 'set_limit' AS stays,
+            ARRAY(SELECT name FROM unnest(p.proargnames, p.proargmodes) AS a (name, mode)
+                   WHERE name <> '' AND coalesce(mode, 'i') IN ('i', 'b', 'v')) AS parameters,
             p.aggregates, p.unasked
        -- OFFSET 0: the rights on PostgreSQL's own thousands are not looked at only to be left out.
        FROM (SELECT p.*, ${CALLABLE('p')} AS callable, ${UNASKED} AS unasked,
@@ -127,7 +131,7 @@ function ofFunction(row: FunctionRow): Finding[] {
         `${object} sets ${row.settings.join(', ')} while it runs: its caller is another tenant's for so long.`,
         row.settings.map((name) => `ALTER ROUTINE ${object} RESET ${settingName(name)};`).join('\n'),
       ),
-    setsTheTenant(row.language, row.body) &&
+    setsTheTenant(row.language, row.body, row.parameters) &&
       withdrawn(
         'function-keeps-the-tenant',
         `${object} has a SET or RESET of the tenant in its body, or one of whatever it is given: by calling it a statement becomes another tenant's.`,

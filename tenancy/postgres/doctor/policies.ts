@@ -24,6 +24,8 @@ interface Found {
   readonly roles: readonly string[];
   readonly using: string | null;
   readonly check: string | null;
+  /** A cast of somebody's own, which reads like PostgreSQL's, or an operator or function that is not the server's or ours. */
+  readonly foreign: boolean;
 }
 
 export const checkPolicies: Check = async (examination) => {
@@ -56,7 +58,10 @@ async function policiesOf(
               ELSE 'ALL' END AS command,
             ARRAY(SELECT CASE role WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(role)::text END
                     FROM unnest(p.polroles) AS role ORDER BY 1) AS roles,
-            pg_get_expr(p.polqual, p.polrelid) AS using, pg_get_expr(p.polwithcheck, p.polrelid) AS check
+            pg_get_expr(p.polqual, p.polrelid) AS using, pg_get_expr(p.polwithcheck, p.polrelid) AS check,
+            EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+                       AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+                       AND d.refobjid IS DISTINCT FROM to_regprocedure('tenantry.verified_tenant()')) AS foreign
        FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = $1 AND c.relname = $2 ORDER BY p.polname COLLATE "C"`,
     [schema, table],
@@ -109,6 +114,7 @@ function comparison(expected: Expected, found: Found | undefined, table: string,
     );
   const same =
     found.permissive &&
+    !found.foreign &&
     found.command === expected.command &&
     found.roles.join() === expected.roles.join() &&
     normalised(found.using ?? undefined) === normalised(expected.using) &&
@@ -116,7 +122,7 @@ function comparison(expected: Expected, found: Found | undefined, table: string,
   if (same) return [];
   return broken(
     'policy-as-made',
-    `The policy ${name} of ${table} is not the one that was made: its rows, its role or its command are others.`,
+    `The policy ${name} of ${table} is not the one that was made: its rows, its role, its command or what it calls are others.`,
   );
 }
 

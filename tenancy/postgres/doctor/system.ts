@@ -76,6 +76,7 @@ async function userMappings({ ask }: Examination): Promise<Finding[]> {
 /** By these a statement connects anew, reads files, or reads what others have said. */
 const LEADING_OUT = [
   'adminpack',
+  'amcheck',
   'dblink',
   'file_fdw',
   'http',
@@ -83,7 +84,11 @@ const LEADING_OUT = [
   'pg_cron',
   'pg_net',
   'pg_stat_statements',
+  'pg_surgery',
+  'pg_visibility',
+  'pg_walinspect',
   'pgrowlocks',
+  'pgstattuple',
   'plperlu',
   'plpython3u',
   'pltclu',

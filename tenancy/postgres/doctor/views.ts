@@ -24,13 +24,18 @@ const NAMED = `EXISTS (SELECT FROM pg_depend d
  WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND w.ev_class IS DISTINCT FROM c.oid
    AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_policy'::regclass))`;
 
+/** Of a view `c` that PostgreSQL brought: it reads what came later, which it has been made to. */
+const REPLACED = `EXISTS (SELECT FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+ WHERE w.ev_class = c.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid >= 16384 AND d.refobjid <> c.oid)`;
+
 async function views({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; materialized: boolean; grantees: string[] }>(
     `SELECT * FROM (
        SELECT format('%I.%I', n.nspname, c.relname) AS object, c.relkind = 'm' AS materialized,
               ${RELATION_GRANTEES} AS grantees
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('v', 'm') AND ${added('c.oid', 'c.relowner')} AND (${USABLE_SCHEMA} OR ${NAMED})
+        WHERE c.relkind IN ('v', 'm') AND (${added('c.oid', 'c.relowner')} OR ${REPLACED})
+          AND (${USABLE_SCHEMA} OR ${NAMED})
           AND NOT EXISTS (SELECT FROM pg_options_to_table(c.reloptions) o
                            WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)) AS v
       WHERE grantees && ARRAY['PUBLIC', $1, $2] ORDER BY object COLLATE "C"`,

@@ -269,6 +269,25 @@ export const CODE: readonly Way[] = [
     'table hidden.copy: undeclared-table-locked',
   ),
   way(
+    'a view of the information schema that reads a table of tenants',
+    `CREATE OR REPLACE VIEW information_schema.collations AS
+       SELECT NULL::information_schema.sql_identifier AS collation_catalog,
+              NULL::information_schema.sql_identifier AS collation_schema,
+              subject::information_schema.sql_identifier AS collation_name,
+              NULL::information_schema.character_data AS pad_attribute FROM app.conversations`,
+    'view information_schema.collations: view-security-invoker',
+  ),
+  way(
+    'a function that executes what it is given',
+    `CREATE FUNCTION app.run(q text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE q; END'`,
+    'function app.run(text): function-keeps-the-tenant',
+  ),
+  way(
+    "a function of PostgreSQL's information schema with its owner's rights",
+    'ALTER FUNCTION information_schema._pg_index_position(oid, smallint) SECURITY DEFINER',
+    'function information_schema._pg_index_position(oid,smallint): built-in-as-made',
+  ),
+  way(
     'a rule',
     'CREATE RULE twice AS ON DELETE TO app.messages DO ALSO DELETE FROM app.customers',
     'rule app.messages.twice: no-rules',
@@ -324,6 +343,12 @@ export const CODE: readonly Way[] = [
 
 /** What stands in many a sound cell, and is no way. */
 export const SOUND: readonly Way[] = [
+  way(
+    'a function that executes what it has made itself',
+    `CREATE FUNCTION app.made(IN k text, OUT q text) LANGUAGE plpgsql
+       AS $$ BEGIN q := format('SELECT %L', k); EXECUTE q INTO q USING k; END $$`,
+  ),
+  way('a cast for a driver', 'CREATE CAST (varchar AS uuid) WITH INOUT AS IMPLICIT'),
   way('a range', 'CREATE TYPE app.span AS RANGE (SUBTYPE = numeric)'),
   way(
     'an UPDATE that is put together',

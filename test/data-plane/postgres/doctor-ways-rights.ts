@@ -189,6 +189,12 @@ export const SYSTEM: readonly Way[] = [
     'extension dblink: extension-out-of-reach',
   ),
   way(
+    'what is written ahead, row by row, for the product',
+    `CREATE EXTENSION pg_walinspect SCHEMA app;
+     GRANT EXECUTE ON FUNCTION app.pg_get_wal_record_info(pg_lsn) TO ${ROLES.runtime}`,
+    'extension pg_walinspect: extension-out-of-reach',
+  ),
+  way(
     'a large object for everybody',
     'SELECT lo_create(4711); GRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC',
     'large object 4711: large-object-out-of-reach',

@@ -205,6 +205,22 @@ export const POLICIES: readonly Way[] = [
     'policy app.messages.tenant_select: policy-refuses-no-tenant',
   ),
   way(
+    'a policy whose tenant is another by a cast that reads the same',
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.other(text) RETURNS uuid LANGUAGE sql
+       AS $$ SELECT '00000000-0000-4000-8000-000000000001'::varchar::uuid $$;
+     CREATE CAST (text AS uuid) WITH FUNCTION hidden.other(text);
+     ALTER POLICY tenant_select ON app.messages USING (${GATED})`,
+    'other cast (text AS uuid): context-cast-as-made',
+    'policy app.messages.tenant_select: policy-as-made',
+  ),
+  way(
+    'a cast by which another tenant is entered',
+    `CREATE SCHEMA hidden; CREATE FUNCTION hidden.other(uuid) RETURNS text LANGUAGE sql
+       AS $$ SELECT '00000000-0000-4000-8000-000000000001'::varchar $$;
+     CREATE CAST (uuid AS text) WITH FUNCTION hidden.other(uuid)`,
+    'other cast (uuid AS text): context-cast-as-made',
+  ),
+  way(
     'a policy beside ours',
     'CREATE POLICY everything ON app.messages FOR SELECT USING (true)',
     'policy app.messages.everything: policy-of-ours-only',

@@ -167,15 +167,19 @@ describe('the doctor of a cell, whose proposals are carried out', () => {
       CREATE FUNCTION app.compared(app.asked, app.asked) RETURNS int LANGUAGE plpgsql
         AS $$ BEGIN SET LOCAL app.tenant_id = ''; RETURN 0; END $$;
       CREATE OPERATOR CLASS app.asked_ops FOR TYPE app.asked USING btree
-        AS FUNCTION 1 app.compared(app.asked, app.asked)`);
-    expect((await forGood(cell).examine()).slice(1)).toEqual([
-      expect.objectContaining({
-        object: 'app.compared(app.asked,app.asked)',
-        invariant: 'function-keeps-the-tenant',
-        mend: undefined,
-        detail: expect.stringContaining('No SQL') as string,
-      }),
+        AS FUNCTION 1 app.compared(app.asked, app.asked);
+      CREATE OR REPLACE FUNCTION pg_catalog.timeofday() RETURNS text LANGUAGE plpgsql
+        AS $$ BEGIN SET LOCAL app.tenant_id = ''; RETURN ''; END $$;
+      CREATE OR REPLACE FUNCTION pg_catalog.age(timestamptz) RETURNS interval LANGUAGE sql
+        AS $$ SET LOCAL app.tenant_id = ''; SELECT interval '1 day' $$`);
+    const others = (await forGood(cell).examine()).slice(1);
+    expect(inShort(others)).toEqual([
+      'function app.compared(app.asked,app.asked): function-keeps-the-tenant',
+      'function pg_catalog.age(timestamp with time zone): built-in-as-made',
+      'function pg_catalog.timeofday(): built-in-as-made',
     ]);
+    for (const { mend, detail } of others)
+      expect([mend, detail]).toEqual([undefined, expect.stringContaining('No SQL')]);
   });
 
   it('holds a hardened cell to what it is made of', async () => {
