@@ -47,6 +47,14 @@ export const DOCTOR_MUTANTS: readonly Mutant[] = [
     named: 'a cast that reads the same',
   },
   {
+    name: 'doctor: a policy that restricts may be asked before ours',
+    file: 'tenancy/postgres/doctor/policies.ts',
+    find: 'f.procost <= 1',
+    replace: 'f.procost < 0',
+    tests: DOCTOR,
+    named: 'called before ours',
+  },
+  {
     name: 'doctor: a view of PostgreSQL’s own may have been replaced',
     file: 'tenancy/postgres/doctor/views.ts',
     find: ' OR ${REPLACED})',

@@ -1,6 +1,6 @@
 /**
  * The policies as they are made, and no others: what is expected is read from the SQL that makes them, so that it
- * cannot drift from it. A policy that only restricts further is let be.
+ * cannot drift from it. A policy that only restricts further is let be, as long as it sees no more rows than ours let through.
  */
 import { TENANT_SETTING } from '../context-sql.js';
 import { cellSchema, createTable, qualified } from '../product-schema.js';
@@ -26,6 +26,11 @@ interface Found {
   readonly check: string | null;
   /** A cast of somebody's own, which reads like PostgreSQL's, or an operator or function that is not the server's or ours. */
   readonly foreign: boolean;
+  /**
+   * What it calls for no more than a comparison costs. The cheapest condition is asked first, and of two that cost the same that
+   * of a policy which restricts; so such a function sees the rows of all tenants, and may tell.
+   */
+  readonly early: readonly string[];
 }
 
 export const checkPolicies: Check = async (examination) => {
@@ -61,7 +66,12 @@ async function policiesOf(
             pg_get_expr(p.polqual, p.polrelid) AS using, pg_get_expr(p.polwithcheck, p.polrelid) AS check,
             EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid
                        AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
-                       AND d.refobjid IS DISTINCT FROM to_regprocedure('tenantry.verified_tenant()')) AS foreign
+                       AND d.refobjid IS DISTINCT FROM to_regprocedure('tenantry.verified_tenant()')) AS foreign,
+            ARRAY(SELECT f.oid::regprocedure::text FROM pg_depend d
+                    LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+                    JOIN pg_proc f ON f.oid = CASE d.refclassid WHEN 'pg_proc'::regclass THEN d.refobjid ELSE o.oprcode END
+                    JOIN pg_language l ON l.oid = f.prolang AND l.lanname NOT IN ('c', 'internal')
+                   WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND f.procost <= 1 ORDER BY 1) AS early
        FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = $1 AND c.relname = $2 ORDER BY p.polname COLLATE "C"`,
     [schema, table],
@@ -86,6 +96,17 @@ async function policiesOf(
           invariant: 'policy-of-ours-only',
           detail: `Beside the policies of ours another lets ${roles.join(', ')} reach rows of ${there.object} (${command}).`,
           mend: `DROP POLICY ${quoted} ON ${target};`,
+        }),
+      ),
+    ...found
+      .filter(({ permissive, early }) => !permissive && early.length > 0)
+      .map(
+        ({ quoted, early }): Finding => ({
+          kind: 'policy',
+          object: `${there.object}.${quoted}`,
+          invariant: 'policy-asked-after-ours',
+          detail: `The policy ${quoted} of ${there.object} calls ${early.join(', ')}, which costs so little that it is called for rows of all tenants, before ours are asked.`,
+          mend: early.map((routine) => `ALTER ROUTINE ${routine} COST 100;`).join('\n'),
         }),
       ),
   ];

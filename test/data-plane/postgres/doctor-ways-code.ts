@@ -344,6 +344,11 @@ export const CODE: readonly Way[] = [
 /** What stands in many a sound cell, and is no way. */
 export const SOUND: readonly Way[] = [
   way(
+    'a policy that only restricts',
+    `CREATE FUNCTION app.shown(text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN $1 <> ''''; END';
+     CREATE POLICY shown ON app.messages AS RESTRICTIVE USING (app.shown(body))`,
+  ),
+  way(
     'a function that executes what it has made itself',
     `CREATE FUNCTION app.made(IN k text, OUT q text) LANGUAGE plpgsql
        AS $$ BEGIN q := format('SELECT %L', k); EXECUTE q INTO q USING k; END $$`,

@@ -226,6 +226,13 @@ export const POLICIES: readonly Way[] = [
     'policy app.messages.everything: policy-of-ours-only',
   ),
   way(
+    'a policy that only restricts, by a function that is called before ours are asked',
+    `CREATE FUNCTION app.shown(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001
+       AS 'BEGIN RAISE NOTICE ''%'', $1; RETURN true; END';
+     CREATE POLICY shown ON app.messages AS RESTRICTIVE USING (app.shown(body))`,
+    'policy app.messages.shown: policy-asked-after-ours',
+  ),
+  way(
     'a gate that everybody reads',
     'ALTER POLICY own_gate ON tenantry.gate USING (true)',
     'policy tenantry.gate.own_gate: policy-as-made',
