@@ -7,8 +7,9 @@ import { ROLES } from '../../../catalogue/bootstrap.js';
 import supportDesk from '../../../manifest/support-desk.js';
 import { doctorPostgres } from '../../../tenancy/index.js';
 import { forGood, inShort, mendAll, openWard, type Surgeon, undone, type Ward } from './doctor-support.js';
+import { SOUND } from './doctor-sound.js';
 import { KEYS, POLICIES, TABLES, type Way } from './doctor-ways.js';
-import { CODE, SOUND } from './doctor-ways-code.js';
+import { CODE } from './doctor-ways-code.js';
 import { ALL_ROLES, GRANTS, OWNERS, SERVER, SYSTEM } from './doctor-ways-rights.js';
 import { connect, type TestCell } from './support.js';
 
