@@ -96,6 +96,11 @@ const LEADING_OUT = [
   'xml2',
 ];
 
+/** Of a function `p`: the body of another names it, one that is no extension's, for which nobody needs to see its schema. */
+const NAMED = `EXISTS (SELECT FROM pg_depend c WHERE c.refclassid = 'pg_proc'::regclass AND c.refobjid = p.oid
+  AND c.classid = 'pg_proc'::regclass AND NOT EXISTS (
+    SELECT FROM pg_depend m WHERE m.classid = c.classid AND m.objid = c.objid AND m.deptype = 'e'))`;
+
 async function extensions({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; routines: string[] }>(
     `SELECT quote_ident(e.extname) AS object,
@@ -103,7 +108,7 @@ async function extensions({ ask }: Examination): Promise<Finding[]> {
        FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
         AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
        JOIN pg_proc p ON p.oid = d.objid JOIN pg_namespace n ON n.oid = p.pronamespace
-      WHERE e.extname = ANY ($1) AND ${USABLE_SCHEMA}
+      WHERE e.extname = ANY ($1) AND (${USABLE_SCHEMA} OR ${NAMED})
         AND EXISTS (SELECT FROM ${aclOf('p.proacl', 'f', 'p.proowner')} a WHERE a.grantee IN ${REACHING})
       GROUP BY e.extname ORDER BY 1`,
     [LEADING_OUT],

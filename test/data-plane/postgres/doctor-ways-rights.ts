@@ -189,6 +189,13 @@ export const SYSTEM: readonly Way[] = [
     'extension dblink: extension-out-of-reach',
   ),
   way(
+    'dblink out of reach, behind the body of a function',
+    `CREATE SCHEMA hidden; CREATE EXTENSION dblink SCHEMA hidden;
+     CREATE FUNCTION app.peek(t text) RETURNS SETOF text
+       RETURN (SELECT r.t FROM hidden.dblink('dbname=x password=y', t) AS r (t text))`,
+    'extension dblink: extension-out-of-reach',
+  ),
+  way(
     'what is written ahead, row by row, for the product',
     `CREATE EXTENSION pg_walinspect SCHEMA app;
      GRANT EXECUTE ON FUNCTION app.pg_get_wal_record_info(pg_lsn) TO ${ROLES.runtime}`,
