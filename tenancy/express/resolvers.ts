@@ -113,7 +113,8 @@ export function header(name: string): Resolver {
 
 /**
  * A claim of a token that the product has verified: of `request.auth`, where the usual middleware for JWTs puts the claims,
- * or wherever `read` finds it. Tokens are not read here, so none is ever believed unverified. A request without the claim
+ * or wherever `read` finds it. Tokens are not read here: what that middleware puts there is believed, so one that lets a request
+ * pass whose token it could not verify must put nothing there (express-jwt's `optionalToken` may). A request without the claim
  * says nothing here: where that is not enough, see `required`.
  */
 export function claim(

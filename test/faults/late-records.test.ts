@@ -17,8 +17,9 @@ afterAll(() => world.close());
 it('a trial that was made before the last one does not take its place', async () => {
   const { cells } = world.catalogue;
   const trial = { server: 'MongoDB 8', refused: [], notRefused: [] };
-  const earlier = { ...trial, triedAt: (await cells.now()).toISOString(), refused: ['reads'] };
-  const newest = { ...trial, triedAt: (await cells.now()).toISOString(), notRefused: ['reads'] };
+  const now = await cells.now();
+  const earlier = { ...trial, triedAt: new Date(now.getTime() - 1).toISOString(), refused: ['reads'] };
+  const newest = { ...trial, triedAt: now.toISOString(), notRefused: ['reads'] };
   await cells.prepared(world.cell, newest);
   await cells.prepared(world.cell, earlier);
   expect((await cells.find(world.cell))?.trial).toEqual(newest);
