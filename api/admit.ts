@@ -4,6 +4,7 @@
  * that it no longer holds, or whose time has passed, can never be admitted, so a 503 means that nothing is there and nothing
  * will be.
  */
+import { once } from 'node:events';
 import {
   isGrpcServiceError,
   ServiceError,
@@ -92,7 +93,7 @@ async function admitBy(
       const withdrawn = await withdraw(deps, start, late.aborted, log);
       if (withdrawn === 'admitted') return 'admitted';
       // Then nobody has to be asked: the catalogue admits nothing after that.
-      if (withdrawn === 'unknown') await aborted(late);
+      if (withdrawn === 'unknown' && !late.aborted) await once(late, 'abort');
       if (!late.aborted && !isOfTheEngine(error)) throw error;
       const code = late.aborted && withdrawn === 'cancelled' ? 'ADMISSION_TIMEOUT' : 'ENGINE_UNAVAILABLE';
       throw new TenantryError(code, {}, { cause: error });
@@ -120,12 +121,6 @@ async function update(deps: ApiDeps, start: Start, how: Ask): Promise<void> {
     startWorkflowOperation,
   });
 }
-
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 
 const missedTheRun = (error: unknown): boolean =>
   error instanceof WorkflowNotFoundError ||

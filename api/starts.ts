@@ -51,7 +51,7 @@ export function provisionStart(
     tenantId,
     foreseen,
     attempt,
-    input: { tenantId, operationId, attempt, ...deadline(admitBy) },
+    input: { tenantId, operationId, attempt, admitBy },
     finishes: true,
     summary: `Provision a tenant${again(attempt)}`,
     details: `Tenant ${tenantId}, operation ${operationId}. Its name and plan are in the catalogue.`,
@@ -67,14 +67,11 @@ export function batchStart(operationId: OperationId, attempt: number, admitBy: A
     tenantId: undefined,
     foreseen: {},
     attempt,
-    input: { operationId, attempt, ...deadline(admitBy) },
+    input: { operationId, attempt, admitBy },
     finishes: false,
     summary: `Provision a batch of tenants${again(attempt)}`,
     details: `Operation ${operationId}. The tenants, and what became of each, are in the catalogue.`,
   };
 }
-
-const deadline = (admitBy: AdmitBy | undefined): { admitBy?: AdmitBy } =>
-  admitBy === undefined ? {} : { admitBy };
 
 const again = (attempt: number): string => (attempt === 1 ? '' : `, attempt ${attempt}`);

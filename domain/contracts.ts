@@ -34,7 +34,7 @@ export interface ProvisionTenantInput {
   readonly operationId: OperationId;
   /** 1, and one more for each retry: which of the operation's runs this is. */
   readonly attempt: number;
-  readonly admitBy?: AdmitBy;
+  readonly admitBy?: AdmitBy | undefined;
   readonly patience?: Patience;
 }
 
@@ -48,7 +48,7 @@ export type AdmitBy = number;
 export interface AdmissionAsked {
   readonly operationId: OperationId;
   readonly attempt: number;
-  readonly admitBy?: AdmitBy;
+  readonly admitBy?: AdmitBy | undefined;
 }
 
 export interface AdmitArgs {
@@ -126,7 +126,7 @@ export interface ProvisionBatchInput {
   readonly operationId: OperationId;
   /** 1, and one more for each retry, which takes up what failed. */
   readonly attempt: number;
-  readonly admitBy?: AdmitBy;
+  readonly admitBy?: AdmitBy | undefined;
   readonly patience?: Patience;
   /** Tenants in one activity. */
   readonly chunkSize?: number;

@@ -91,8 +91,9 @@ async function admission(
   patience: Patience,
 ): Promise<Answer> {
   try {
-    const asked = { operationId, attempt, ...(admitBy === undefined ? {} : { admitBy }) };
-    return await admittedUnlessCancelled(catalogueEffects(patience).admitBatch(asked));
+    return await admittedUnlessCancelled(
+      catalogueEffects(patience).admitBatch({ operationId, attempt, admitBy }),
+    );
   } catch (error) {
     log.warn('the batch was not admitted; it is taken back', { code: refusalOf(error).code });
     await CancellationScope.nonCancellable(() =>

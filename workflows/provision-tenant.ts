@@ -90,8 +90,9 @@ async function admission(
   patience: Patience,
 ): Promise<AdmissionResult> {
   try {
-    const asked = { operationId, attempt, ...(admitBy === undefined ? {} : { admitBy }) };
-    return await admittedUnlessCancelled(catalogueEffects(patience).admitProvision(asked));
+    return await admittedUnlessCancelled(
+      catalogueEffects(patience).admitProvision({ operationId, attempt, admitBy }),
+    );
   } catch (error) {
     log.warn('the admission did not come about; it is taken back', { code: refusalOf(error).code });
     setCurrentDetails('Not admitted in time: taking the admission back.');
