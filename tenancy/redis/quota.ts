@@ -34,6 +34,8 @@ const ESTIMATE_FOR = 1_000;
 const REFUSE_FOR = 20;
 /** As many times as long as a look took passes before the next one. */
 const PACE = 20;
+/** Milliseconds. A look that took no longer is taken at its word. */
+const SHORT_LOOK = 10;
 const MAX_ESTIMATES = 50_000;
 /** Milliseconds. Longer than a write is under way, and than the clocks of processes and server differ. */
 const GRACE = 10_000;
@@ -183,8 +185,10 @@ export function createQuotas(): Quotas {
     estimate.since = estimate.underWay;
     estimate.weighing = weigh(index, estimate.heavy, send)
       .then((weight) => {
-        Object.assign(estimate, weight);
-        estimate.at = performance.now();
+        // What took far longer than the look before was this process that stood still, or somebody else's command. Where
+        // it is the keys, the next looks find out.
+        const took = Math.min(weight.took, 2 * Math.max(estimate.took, SHORT_LOOK));
+        Object.assign(estimate, weight, { took, at: performance.now() });
       })
       .finally(() => {
         estimate.weighing = undefined;

@@ -104,6 +104,16 @@ describe('connections to Redis', () => {
     expect(source.stats().connects).toBe(1);
   });
 
+  it('a process that stood still reads what was answered meanwhile before it gives anything up', async () => {
+    const notes = scopedOf(bench.source({ commandTimeout: 200 }), await bench.tenant()).namespace('notes');
+    await notes.set('a', 1);
+    const asked = notes.get('a');
+    // Behind the turn in which it is written.
+    await new Promise(setImmediate);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+    expect(await asked).toBe('1');
+  });
+
   it('with its own connection made impossible, a tenant goes on over the shared ones', async () => {
     const own = await startOwnRedis();
     const there = openBench(own.server.url);
