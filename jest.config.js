@@ -16,5 +16,5 @@ module.exports = {
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.tenantry/'],
   // Two more than the cores it must do with: many tests wait for a server.
   maxWorkers: 4,
-  testTimeout: 60_000,
+  testTimeout: 120_000,
 };

@@ -9,7 +9,8 @@ import { SHORT, startProvision } from '../support/provision.js';
 import { until } from '../support/until.js';
 import { createWorld, type RunningWorker, type World } from '../support/world.js';
 
-const HASTY: Patience = { ...SHORT, step: 1_000, undo: 1_000 };
+/** Shorter than no worker is there, and longer than a step takes on a machine with other work. */
+const HASTY: Patience = { ...SHORT, step: 3_000, undo: 3_000 };
 
 let world: World;
 const workers: RunningWorker[] = [];

@@ -11,7 +11,7 @@ const EVERY = 25;
 export async function until<T>(
   what: string,
   ask: () => T | Promise<T>,
-  within = 20_000,
+  within = 40_000,
 ): Promise<Exclude<T, false | null | undefined>> {
   const end = performance.now() + within;
   for (;;) {
