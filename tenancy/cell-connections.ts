@@ -32,10 +32,22 @@ export interface ConnectOptions {
   readonly resolveSecret: (reference: string) => string;
   /** Connections in each of the busy pools. */
   readonly poolSize: number;
+  readonly silence?: Silence | undefined;
 }
 
+/** How long a connection may be silent while an answer is due, in milliseconds: then it is given up for a new one. */
+export interface Silence {
+  readonly mongo: number;
+  readonly redis: number;
+}
+
+const SILENCE: Silence = { mongo: 20_000, redis: 10_000 };
+
 /** @throws TenantryError STORE_REFUSED for a MongoDB behind a load balancer, and what `resolveSecret` throws */
-export function connectCell(cell: Cell, { resolveSecret, poolSize }: ConnectOptions): CellConnections {
+export function connectCell(
+  cell: Cell,
+  { resolveSecret, poolSize, silence = SILENCE }: ConnectOptions,
+): CellConnections {
   const mongoUrl = resolveSecret(cell.mongo);
   refuseLoadBalancer(mongoUrl);
   const pool = (role: string, reference: string, max: number): Pool =>
@@ -51,14 +63,14 @@ export function connectCell(cell: Cell, { resolveSecret, poolSize }: ConnectOpti
     maxPoolSize: poolSize,
     connectTimeoutMS: 5_000,
     serverSelectionTimeoutMS: 5_000,
-    socketTimeoutMS: 20_000,
+    socketTimeoutMS: silence.mongo,
     // A user or collection that a fail-over could lose would be one that the ledger wrongly calls created.
     writeConcern: { w: 'majority', journal: true },
   });
   endLostStatements(mongo);
   const redisUrl = resolveSecret(cell.redis);
-  const redis = openRedis(redisUrl, 'tenantry');
-  const redisAsTenant = openRedis(redisUrl, 'tenantry-probe');
+  const redis = openRedis(redisUrl, 'tenantry', silence.redis);
+  const redisAsTenant = openRedis(redisUrl, 'tenantry-probe', silence.redis);
   return {
     cell,
     postgres,
@@ -74,12 +86,16 @@ export function connectCell(cell: Cell, { resolveSecret, poolSize }: ConnectOpti
   };
 }
 
-function openRedis(url: string, name: string): Redis {
+function openRedis(url: string, name: string, silence: number): Redis {
   const redis = new Redis(url, {
     connectionName: name,
     connectTimeout: 5_000,
-    commandTimeout: 10_000,
-    maxRetriesPerRequest: 1,
+    commandTimeout: silence,
+    // Every later command would wait on it too, for as long as the system takes it for open.
+    socketTimeout: silence,
+    // What was under way when it broke has failed, and is not sent again over the next one: who asked for it may have gone on,
+    // and another worker undone it.
+    maxRetriesPerRequest: 0,
     retryStrategy: (times) => Math.min(50 * times, 1_000),
     // After a fail-over the address leads to another server; this one is a replica now.
     reconnectOnError: ({ message }) => message.startsWith('READONLY'),

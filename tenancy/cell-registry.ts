@@ -15,7 +15,7 @@ import { settled } from '../domain/settled.js';
 import type { ContextKey } from '../keys/context-key.js';
 import type { SecretBox } from '../keys/sealed-secret.js';
 import { type Canary, ensureCanary } from './canary.js';
-import { type CellConnections, connectCell } from './cell-connections.js';
+import { type CellConnections, type ConnectOptions, connectCell } from './cell-connections.js';
 import type { tryEnforcement } from './mongo/enforcement.js';
 import type { CollectionLayout } from './mongo/layout.js';
 import { adoptTables } from './postgres/adoption.js';
@@ -32,7 +32,7 @@ export interface PreparedCell extends CellConnections {
   readonly switchTo: SwitchTo;
 }
 
-export interface CellRegistryOptions {
+export interface CellRegistryOptions extends ConnectOptions {
   readonly catalogue: Catalogue;
   readonly manifest: Manifest;
   readonly layouts: readonly CollectionLayout[];
@@ -40,8 +40,6 @@ export interface CellRegistryOptions {
   readonly secrets: SecretBox;
   /** Those to be valid in a cell, oldest first. */
   readonly contextKeys: (cell: CellName) => readonly ContextKey[];
-  readonly resolveSecret: (reference: string) => string;
-  readonly poolSize: number;
   /** What a cell's MongoDB refuses, at first contact. */
   readonly tryEnforcement: typeof tryEnforcement;
   readonly log: Logger;
@@ -188,7 +186,7 @@ const LOOK_AT_ROLE_EVERY = 5_000;
  */
 async function leaveReplica(redis: Redis): Promise<void> {
   if (redis.status !== 'ready') return;
-  // One that does not answer is not to be left for another.
+  // One that does not answer is left when that has taken too long for any command.
   const [role] = await redis.role().catch(() => [undefined]);
   if (role === 'slave') redis.disconnect(true);
 }

@@ -7,21 +7,19 @@ import type { Manifest } from '../domain/manifest.js';
 import { deriveContextKey, FIRST_CONTEXT_KEY } from '../keys/context-key.js';
 import { createSecretBox } from '../keys/sealed-secret.js';
 import { createBlueprint } from '../tenancy/blueprint.js';
+import type { ConnectOptions } from '../tenancy/cell-connections.js';
 import { createCellRegistry } from '../tenancy/cell-registry.js';
 import { tryEnforcement } from '../tenancy/mongo/enforcement.js';
 import { collectionLayouts } from '../tenancy/mongo/layout.js';
 import { createWarmClients } from '../tenancy/mongo/warm-clients.js';
 
-export interface ComposeOptions {
+export interface ComposeOptions extends ConnectOptions {
   readonly catalogue: Catalogue;
   readonly manifest: Manifest;
   /** 32 bytes */
   readonly rootKey: Buffer;
   /** Ids of the context keys that are valid in each cell, oldest first. The first one by default. */
   readonly contextKeyIds?: readonly number[];
-  readonly resolveSecret: (reference: string) => string;
-  /** Connections in each of a cell's busy pools. */
-  readonly poolSize: number;
   /** For tests, which know what their server refuses. By default it is tried. */
   readonly tryEnforcement?: typeof tryEnforcement;
   readonly log: Logger;

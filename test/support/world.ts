@@ -30,6 +30,7 @@ import { createLogger } from '../../domain/log.js';
 import type { Manifest } from '../../domain/manifest.js';
 import type { CreateTenantBody } from '../../domain/requests.js';
 import supportDesk from '../../manifest/support-desk.js';
+import type { Silence } from '../../tenancy/cell-connections.js';
 import { compose } from '../../worker/compose.js';
 import { createWorker } from '../../worker/worker.js';
 import { copyDatabase, dropDatabase } from './databases.js';
@@ -51,6 +52,8 @@ export interface WorldOptions {
    */
   readonly prepare?: boolean;
   readonly log?: Logger;
+  /** How long a store's connection may be silent; as in production by default. */
+  readonly silence?: Silence;
 }
 
 export interface World {
@@ -157,6 +160,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     resolveSecret,
     poolSize: 8,
     log,
+    silence: options.silence,
     // Of the shared server it is known already. A test that prepares its cell by itself may be about the trial.
     ...(isPrepared && options.servers?.mongoUrl === undefined
       ? { tryEnforcement: () => Promise.resolve(stack.mongoTrial) }
