@@ -66,7 +66,9 @@ function isRedisOutage(error: unknown): boolean {
     REDIS_PASSING.test(error.message) ||
     isSystemError(error) ||
     error.name === 'MaxRetriesPerRequestError' ||
-    /Connection is closed|Command timed out|Stream isn't writeable|connect ETIMEDOUT/i.test(error.message)
+    /Connection is closed|Command timed out|aborted due to connection close|Stream isn't writeable|connect ETIMEDOUT/i.test(
+      error.message,
+    )
   );
 }
 

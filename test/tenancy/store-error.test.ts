@@ -123,6 +123,8 @@ test.each([
   maxRetries,
   new Error('Connection is closed.'),
   new Error('Command timed out'),
+  // Of a pipeline that was answered in part.
+  Object.assign(new Error('Command aborted due to connection close'), { name: 'AbortError' }),
   new Error("Stream isn't writeable and enableOfflineQueue options is false"),
 ])('in Redis "%s" passes', (error) => {
   expect(storeError('redis', error).code).toBe('STORE_UNAVAILABLE');
