@@ -24,6 +24,8 @@ export async function connectWorkers(address: string): Promise<NativeConnection>
 function ensureRuntime(): void {
   try {
     Runtime.install({
+      // Or a signal would end the workers alone, and not the tests: they and what they started would stay.
+      shutdownSignals: [],
       logger: new DefaultLogger('TRACE', ({ level, message, meta }) => {
         const line = `[${level}] ${message} ${inspect(meta, { depth: 8 })}`;
         saidByWorkers.push(line);
