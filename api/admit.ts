@@ -22,10 +22,15 @@ import type { ApiDeps } from './deps.js';
 import { refusalIn } from './refusal.js';
 import { runOf } from './run.js';
 import { askingFor, type Start } from './starts.js';
-import { withdraw } from './withdraw.js';
+import { LONGEST_WITHDRAWAL, withdraw } from './withdraw.js';
 
 /** A run may close just as the update reaches it; the next try then starts another. */
 const TRIES = 4;
+
+/** Milliseconds after which whoever asked for an admission has an answer, also where Temporal hangs. */
+export const longestAdmission = ({
+  TENANTRY_ADMISSION_TIMEOUT_MS: time,
+}: Pick<ApiDeps['config'], 'TENANTRY_ADMISSION_TIMEOUT_MS'>): number => time + LONGEST_WITHDRAWAL;
 
 /** How far an operation is known to have come. */
 export type Reached = 'admitted' | 'ended';

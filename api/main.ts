@@ -7,6 +7,7 @@ import { readConfig, redacted } from '../domain/config.js';
 import { createLogger } from '../domain/log.js';
 import { loadManifest } from '../domain/load-manifest.js';
 import { forgetAbandoned } from './abandoned.js';
+import { longestAdmission } from './admit.js';
 import { createApp } from './app.js';
 import { serve } from './server.js';
 import { createTemporalClient } from './temporal.js';
@@ -47,7 +48,7 @@ export async function main(): Promise<void> {
     if (closing.signal.aborted) return;
     logger.info({ signal }, 'the API ends');
     closing.abort();
-    await server.close();
+    await server.close(longestAdmission(config));
     await Promise.allSettled([catalogue.close(), temporal.connection.close()]);
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void end(signal));

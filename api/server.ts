@@ -7,7 +7,7 @@ export interface RunningServer {
   readonly url: string;
   readonly port: number;
   /** Takes no more requests, lets those under way finish for so many milliseconds, then cuts what is left. */
-  close(grace?: number): Promise<void>;
+  close(grace: number): Promise<void>;
 }
 
 export async function serve(
@@ -41,7 +41,7 @@ export async function serve(
   return {
     url: `http://${shown}:${address.port}`,
     port: address.port,
-    close: (grace = 10_000) => close(server, grace),
+    close: (grace) => close(server, grace),
   };
 }
 

@@ -8,6 +8,8 @@ import { askingFor, type Start } from './starts.js';
 
 /** Milliseconds for each of Temporal's answers. */
 const WITHDRAWAL = 2_000;
+/** For all three, and for the catalogue's. */
+export const LONGEST_WITHDRAWAL = 3 * WITHDRAWAL + 1_000;
 
 /**
  * Takes the request back, or finds that it was admitted after all: the catalogue decides between the two. The run is

@@ -1,7 +1,9 @@
+import { until } from '../support/until';
 import { createWorld, type World } from '../support/world';
 import { type Api, startApi } from './support/api';
 import { tenantBody } from './support/bodies';
 import { documentOf } from './support/conforms';
+import { proxyBefore } from './support/proxy';
 
 let world: World;
 let api: Api;
@@ -180,15 +182,27 @@ describe('/metrics', () => {
 });
 
 describe('the end of the server', () => {
-  test('lets a request finish and takes no more', async () => {
-    const other = await startApi(world, { admissionTimeout: 700 });
-    const underWay = other.send('/v1/tenants', { body: tenantBody() });
-    // The request is in the server once its intake can be seen.
-    while ((await world.catalogue.pool.query('SELECT FROM request')).rowCount === 0)
-      await new Promise(setImmediate);
-    const closed = other.close();
-    expect((await underWay).json['code']).toBe('ADMISSION_TIMEOUT');
-    await closed;
-    await expect(fetch(`${other.url}/livez`)).rejects.toThrow();
+  test('lets a request finish, also one that has to be withdrawn from a Temporal that hangs, and takes no more', async () => {
+    const { proxy, url } = await proxyBefore(`tcp://${world.stack.temporalAddress}`);
+    const other = await startApi(world, { admissionTimeout: 1_000, temporalAddress: new URL(url).host });
+    try {
+      proxy.hang();
+      const body = tenantBody();
+      const underWay = other.send('/v1/tenants', { body });
+      // The request is in the server once its intake can be seen.
+      await until('its intake is there', async () => {
+        const { rowCount } = await world.catalogue.pool.query(
+          `SELECT FROM request WHERE body ->> 'slug' = $1`,
+          [body.slug],
+        );
+        return rowCount === 1;
+      });
+      const closed = other.close();
+      expect((await underWay).json['code']).toBe('ENGINE_UNAVAILABLE');
+      await closed;
+      await expect(fetch(`${other.url}/livez`)).rejects.toThrow();
+    } finally {
+      await proxy.close();
+    }
   });
 });

@@ -1,5 +1,6 @@
 /** An API in a test's world, and a client that holds every answer against the API's own OpenAPI document. */
 import { pino } from 'pino';
+import { longestAdmission } from '../../../api/admit';
 import { type ApiDeps, createApp } from '../../../api/app';
 import { type RunningServer, serve } from '../../../api/server';
 import { createTemporalClient } from '../../../api/temporal';
@@ -137,7 +138,7 @@ export async function startApi(world: World, options: ApiOptions = {}): Promise<
     write: (bytes) => exchange(server.port, bytes),
     async close() {
       closing.abort();
-      await server.close(1_000);
+      await server.close(longestAdmission(config));
       await temporal.connection.close();
       await catalogue.close();
     },
