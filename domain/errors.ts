@@ -125,6 +125,12 @@ export const ERRORS = {
   CATALOGUE_UNAVAILABLE: { status: 503, retryable: true, message: 'The catalogue cannot be reached.' },
   ENGINE_UNAVAILABLE: { status: 503, retryable: true, message: 'Temporal cannot be reached.' },
   STORE_UNAVAILABLE: { status: 503, retryable: true, message: '{store} cannot be reached.' },
+  STEP_TIMED_OUT: {
+    status: 503,
+    retryable: true,
+    message:
+      'No attempt at the step "{step}" came to its end in time: a server that it needs hangs, or its worker does.',
+  },
   STORE_REFUSED: {
     status: 500,
     retryable: false,

@@ -6,8 +6,9 @@ import {
   CancelledFailure,
   isCancellation,
   patched,
+  TimeoutFailure,
 } from '@temporalio/workflow';
-import type { AdmitArgs, Refusal } from '../domain/contracts.js';
+import type { Activities, AdmitArgs, Refusal } from '../domain/contracts.js';
 import type { OperationId } from '../domain/ids.js';
 import { describe, ERRORS, isErrorCode, type ErrorParams, type RecordedError } from '../domain/errors.js';
 
@@ -33,15 +34,39 @@ export const notTheNext =
 
 export function refusalOf(error: unknown): Refusal {
   if (isCancellation(error)) return { code: 'CANCELLED', params: {} };
+  let known: Refusal | undefined;
+  let late: Refusal | undefined;
   // The innermost application failure says most: a time-out carries the last attempt's failure as its cause.
-  for (let inner: unknown = error, known: Refusal | undefined; ; inner = (inner as Error).cause) {
+  for (let inner: unknown = error; ; inner = (inner as Error).cause) {
     if (inner instanceof ApplicationFailure && isErrorCode(inner.type))
       known = { code: inner.type, params: (inner.details?.[0] ?? {}) as ErrorParams };
+    if (inner instanceof ActivityFailure && inner.cause instanceof TimeoutFailure)
+      late = { code: 'STEP_TIMED_OUT', params: { step: stepOf(inner.activityType) } };
     if (!(inner instanceof Error) || inner.cause === undefined)
-      return known ?? { code: 'INTERNAL', params: {} };
+      return known ?? late ?? { code: 'INTERNAL', params: {} };
     if (known !== undefined && !(inner instanceof ActivityFailure)) return known;
   }
 }
+
+/** Activities whose attempts may all be too late, by the names that their steps have in the catalogue. */
+const STEPS = {
+  provisionPostgres: 'postgres',
+  provisionMongo: 'mongo',
+  provisionRedis: 'redis',
+  verifyTenant: 'verify',
+  undoPostgres: 'undo-postgres',
+  undoMongo: 'undo-mongo',
+  undoRedis: 'undo-redis',
+  batchPostgres: 'postgres',
+  batchMongo: 'mongo',
+  batchRedis: 'redis',
+  batchVerify: 'verify',
+  batchUndo: 'undo',
+  probeCell: 'probe',
+} satisfies Partial<Record<keyof Activities, string>>;
+
+const stepOf = (activity: string): string =>
+  (STEPS as Readonly<Record<string, string>>)[activity] ?? activity;
 
 /**
  * Why a run of which this is the end has ended. An attempt that fails when its cancellation has been asked for is not tried again

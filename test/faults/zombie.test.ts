@@ -404,6 +404,7 @@ describe('a step that goes on after it was given up', () => {
     await worker.stop();
     expect(await world.catalogue.operations.find(asked.operationId)).toMatchObject({
       status: 'failed',
+      error: { code: 'STEP_TIMED_OUT', message: expect.stringContaining('"mongo"') as string },
       residue: [],
     });
     await expectNothingLeft(world, asked.tenantId);

@@ -68,6 +68,16 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     return handle;
   },
 
+  'failed-as-no-attempt-ended': async ({ world, holds }) => {
+    const asked = await ask(world);
+    const hold = holds.at('before createRole', lifecycleWorkflowId(asked.tenantId));
+    const patience = { ...SHORT, step: 1_500, attempt: 1_000 };
+    const { handle } = await startProvision(world, { ...asked, patience });
+    await handle.result().catch(() => undefined);
+    hold.release();
+    return handle;
+  },
+
   'waited-for-a-worker': async ({ world }) => {
     const taskQueue = `${world.taskQueue}-${randomUUID()}`;
     const admitting = await world.startWorker({ taskQueue, catalogueOnly: true });
