@@ -2,6 +2,7 @@
  * Connections to a store that hang, each in the middle of another statement, while the server itself is there: what was asked
  * is lost, or its answer is.
  */
+import { createPool, transaction } from '../../catalogue/pool.js';
 import { redisMarkerKey } from '../../domain/names.js';
 import { connectCell } from '../../tenancy/cell-connections.js';
 import { createHolds } from '../support/holds.js';
@@ -82,6 +83,30 @@ it('a command to Redis that failed for the silence is not sent again when there 
     expect(await there.redis.get(redisMarkerKey(tenantId))).toBe(null);
   } finally {
     await there.close();
+    await link.close();
+    await world.close();
+  }
+});
+
+it('a transaction whose connection hangs fails with the first statement that is not answered', async () => {
+  const world = await createWorld();
+  const link = await openLink(world.url('control', 'catalogue'));
+  const statementTimeout = 500;
+  const pool = createPool({ url: link.url, name: 'hung', max: 1, statementTimeout });
+  try {
+    const begun = performance.now();
+    const hung = transaction(pool, async (client) => {
+      await client.query('SELECT 1');
+      link.hold();
+      await client.query('SELECT 2');
+    });
+    await expect(hung).rejects.toThrow('Query read timeout');
+    // Each statement is given up after two seconds more than the server would have taken.
+    expect(performance.now() - begun).toBeLessThan(2 * (statementTimeout + 2_000));
+    expect((await pool.query('SELECT 3 AS three')).rows).toEqual([{ three: 3 }]);
+  } finally {
+    await pool.end();
+    link.cut();
     await link.close();
     await world.close();
   }
