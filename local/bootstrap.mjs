@@ -14,6 +14,7 @@ import {
   statSync,
 } from 'node:fs';
 import { unlinkSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -21,6 +22,11 @@ const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const modules = path.join(root, 'node_modules');
 const lockFile = path.join(root, 'package-lock.json');
 const [, , task, ...rest] = process.argv;
+/** npm, which may be killed at any moment. */
+const parent = process.ppid;
+
+/** The installation or compilation that runs just now. */
+let underWay;
 
 /** What a person can read and mend; anything else is a bug and shows its stack. */
 class Failure extends Error {}
@@ -56,10 +62,12 @@ async function main() {
     return 0;
   }
   try {
-    await alone(async () => {
-      await install();
-      await compile();
-    });
+    await whileAsked(() =>
+      alone(async () => {
+        await install();
+        await compile();
+      }),
+    );
   } catch (error) {
     say(error instanceof Failure ? error.message : error instanceof Error ? error.stack : error);
     return 1;
@@ -139,17 +147,37 @@ function handOver(args, { channel = false, group = false }) {
     process.kill(group ? -child.pid : child.pid, signal);
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, forward);
-  // A signal to npm alone ends npm and the shell between it and this process, which passes nothing on.
-  const parent = process.ppid;
-  if (process.env.npm_lifecycle_event) {
-    setInterval(() => process.ppid === parent || forward('SIGTERM'), 250).unref();
-  }
+  onParentGone(() => forward('SIGTERM'));
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (code, signal) =>
       resolve(code ?? 128 + (signal === 'SIGINT' ? 2 : signal === 'SIGKILL' ? 9 : 15)),
     );
   });
+}
+
+/** A signal to npm alone ends npm and the shell between it and this process, which passes nothing on. */
+function onParentGone(end) {
+  const watch = setInterval(() => process.ppid === parent || end(), 250).unref();
+  if (!process.env.npm_lifecycle_event) clearInterval(watch);
+  return watch;
+}
+
+/** Ends what is under way with this process: the compiler goes on after a signal, and would write behind the next one. */
+async function whileAsked(steps) {
+  const end = (signal) => {
+    if (underWay?.pid !== undefined) process.kill(-underWay.pid, 'SIGKILL');
+    process.exit(128 + constants.signals[signal]);
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  for (const signal of signals) process.on(signal, end);
+  const watch = onParentGone(() => end('SIGTERM'));
+  try {
+    await steps();
+  } finally {
+    clearInterval(watch);
+    for (const signal of signals) process.off(signal, end);
+  }
 }
 
 /** A step with a line when it begins to take long, one every 10 s, and one when it ends. */
@@ -162,7 +190,9 @@ async function work(what, command, args) {
     say(`... ${what}`);
   }, 300);
   const tick = setInterval(() => say(`    ${what}: ${elapsed()}`), 10_000);
-  const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  // A process group of its own, so that it ends with all that it has started.
+  const child = spawn(command, args, { cwd: root, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  underWay = child;
   let output = '';
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (text) => (output += text));
@@ -176,6 +206,7 @@ async function work(what, command, args) {
     const told = output.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('npm warn'));
     return { code, output: told.slice(0, 20).join('\n') };
   } finally {
+    underWay = undefined;
     clearTimeout(announce);
     clearInterval(tick);
   }
