@@ -1,7 +1,8 @@
 /** Runs a worker process that dies at points. */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
-import { CRASH_PLAN, type CrashPlan } from './crash-worker.js';
+import { CRASH_PLAN, type CrashPlan, STOPPING } from './crash-worker.js';
 import { signal } from './holds.js';
 import type { World } from './world.js';
 
@@ -10,14 +11,22 @@ const PROGRAM = join(__dirname, '..', '..', 'dist', 'test', 'support', 'crash-wo
 export interface CrashingWorker {
   /** Resolves when it was killed; rejects with what it said when it ended in another way, or not in time. */
   readonly killed: Promise<void>;
+  /** Resolves when every run has come to its point, and it has been stopped. */
+  readonly stopped: Promise<void>;
+  /** One that was stopped goes on, and is told to end; resolves when it has. */
+  goOnAndEnd(): Promise<void>;
   /** Resolves when it takes work, whether or not its cells are prepared. */
   readonly polling: Promise<void>;
   /** Ends it if it still runs. */
   end(): void;
 }
 
-export function startCrashingWorker(world: World, points: CrashPlan['points']): CrashingWorker {
-  const plan: CrashPlan = { points, bundlePath: world.stack.bundlePath };
+export function startCrashingWorker(
+  world: World,
+  points: CrashPlan['points'],
+  { stops = false } = {},
+): CrashingWorker {
+  const plan: CrashPlan = { points, bundlePath: world.stack.bundlePath, stops };
   const child = spawn(process.execPath, [PROGRAM], {
     env: {
       ...process.env,
@@ -28,10 +37,12 @@ export function startCrashingWorker(world: World, points: CrashPlan['points']): 
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const polls = signal();
+  const stopping = signal();
   let said = '';
   const hear = (text: Buffer): void => {
     said = `${said}${text.toString()}`.slice(-8_000);
     if (said.includes('"msg":"polling"')) polls.give();
+    if (said.includes(STOPPING)) stopping.give();
   };
   child.stdout.on('data', hear);
   child.stderr.on('data', hear);
@@ -44,5 +55,18 @@ export function startCrashingWorker(world: World, points: CrashPlan['points']): 
       else reject(new Error(`the worker ended with ${signal ?? code}\n${said}`));
     });
   });
-  return { killed, polling: polls.given, end: () => void child.kill('SIGKILL') };
+  // Of one that is to be stopped nobody waits for that.
+  killed.catch(() => undefined);
+  return {
+    killed,
+    stopped: Promise.race([stopping.given, killed]),
+    async goOnAndEnd() {
+      const ended = once(child, 'close');
+      child.kill('SIGCONT');
+      child.kill('SIGTERM');
+      await ended;
+    },
+    polling: polls.given,
+    end: () => void child.kill('SIGKILL'),
+  };
 }
