@@ -43,13 +43,13 @@ export interface Silence {
 
 const SILENCE: Silence = { mongo: 20_000, redis: 10_000 };
 
-/** @throws TenantryError STORE_REFUSED for a MongoDB behind a load balancer, and what `resolveSecret` throws */
+/** @throws TenantryError STORE_REFUSED for a MongoDB whose URL is unfit, and what `resolveSecret` throws */
 export function connectCell(
   cell: Cell,
   { resolveSecret, poolSize, silence = SILENCE }: ConnectOptions,
 ): CellConnections {
   const mongoUrl = resolveSecret(cell.mongo);
-  refuseLoadBalancer(mongoUrl);
+  refuseUnfitUrl(mongoUrl);
   const pool = (role: string, reference: string, max: number): Pool =>
     createPool({ url: resolveSecret(reference), name: `tenantry-${role}`, max });
   const postgres = {
@@ -115,14 +115,17 @@ export function mongoUrlWithoutCredentials(url: string): string {
 }
 
 /**
- * There the driver (7.9) gives a connection back while the answer to the killCursors of an aborted cursor is still due, and
- * takes it for the answer to the next statement: from then on each gets the one before.
+ * What no tenant's data may rest on. Behind a load balancer the driver (7.9) gives a connection back while the answer to the
+ * killCursors of an aborted cursor is still due, and takes it for the answer to the next statement: from then on each gets
+ * the one before. And what is not acknowledged may never have been written, or have been refused.
  * @throws TenantryError STORE_REFUSED
  */
-export function refuseLoadBalancer(url: string): void {
-  if (new MongoClient(url).options.loadBalanced)
-    throw new TenantryError('STORE_REFUSED', {
-      store: 'MongoDB',
-      reason: 'its URL says loadBalanced, behind which the driver mixes up answers',
-    });
+export function refuseUnfitUrl(url: string): void {
+  const { loadBalanced, writeConcern } = new MongoClient(url).options;
+  if (loadBalanced) throw unfit('its URL says loadBalanced, behind which the driver mixes up answers');
+  if (writeConcern?.w === 0)
+    throw unfit('its URL says w=0, by which no write is acknowledged: take it out, or say w=majority');
 }
+
+const unfit = (reason: string): TenantryError =>
+  new TenantryError('STORE_REFUSED', { store: 'MongoDB', reason });

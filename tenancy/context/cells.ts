@@ -3,11 +3,11 @@ import type { Pool } from 'pg';
 import { catalogueError } from '../../catalogue/pool.js';
 import { TenantryError } from '../../domain/errors.js';
 import type { CellName } from '../../domain/ids.js';
-import { mongoUrlWithoutCredentials, refuseLoadBalancer } from '../cell-connections.js';
+import { mongoUrlWithoutCredentials, refuseUnfitUrl } from '../cell-connections.js';
 import type { CellServers } from './cell-servers.js';
 
 /**
- * @throws TenantryError UNKNOWN_CELL, CATALOGUE_UNAVAILABLE, STORE_REFUSED (a MongoDB behind a load balancer), or what
+ * @throws TenantryError UNKNOWN_CELL, CATALOGUE_UNAVAILABLE, STORE_REFUSED (a MongoDB whose URL is unfit), or what
  *   `resolveSecret` throws
  */
 export async function readCell(
@@ -27,7 +27,7 @@ export async function readCell(
   const row = rows[0];
   if (row === undefined) throw new TenantryError('UNKNOWN_CELL');
   const mongoUrl = resolveSecret(row.mongo);
-  refuseLoadBalancer(mongoUrl);
+  refuseUnfitUrl(mongoUrl);
   return {
     name,
     postgresUrl: resolveSecret(row.postgres),

@@ -150,8 +150,15 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
   {
     name: 'MongoDB: a server behind a load balancer is taken',
     file: 'tenancy/cell-connections.ts',
-    find: 'if (new MongoClient(url).options.loadBalanced)',
-    replace: 'if (new MongoClient(url).options.directConnection)',
+    find: 'if (loadBalanced) throw',
+    replace: 'if (loadBalanced && !loadBalanced) throw',
+    tests: ['test/tenancy/mongo-url.test.ts'],
+  },
+  {
+    name: 'MongoDB: a URL by which no write is acknowledged is taken',
+    file: 'tenancy/cell-connections.ts',
+    find: 'if (writeConcern?.w === 0)',
+    replace: 'if (writeConcern?.w === -1)',
     tests: ['test/tenancy/mongo-url.test.ts'],
   },
   {

@@ -2,11 +2,7 @@
 import fc from 'fast-check';
 import { MongoClient } from 'mongodb';
 import type { Cell } from '../../catalogue/cells.js';
-import {
-  connectCell,
-  mongoUrlWithoutCredentials,
-  refuseLoadBalancer,
-} from '../../tenancy/cell-connections.js';
+import { connectCell, mongoUrlWithoutCredentials, refuseUnfitUrl } from '../../tenancy/cell-connections.js';
 import { anyText } from '../support/any-text.js';
 
 const host = fc.constantFrom('h', 'h:27017', '127.0.0.1:1', 'a:1,b:2,c:3', '[::1]:27017', 'db.example.com');
@@ -59,7 +55,22 @@ test('a server behind a load balancer is refused before anything is opened', () 
     expect(connect).toThrow(expect.objectContaining({ code: 'STORE_REFUSED' }));
   }
   for (const url of ['mongodb://h', 'mongodb://h/?loadBalanced=false', 'mongodb+srv://h.example/'])
-    expect(() => refuseLoadBalancer(url)).not.toThrow();
+    expect(() => refuseUnfitUrl(url)).not.toThrow();
+});
+
+test('a URL by which no write is acknowledged is refused, with what to change', () => {
+  for (const url of [
+    'mongodb://h/?w=0',
+    'mongodb://u:p@h:1/?appName=a&W=0',
+    'mongodb+srv://h.example/?w=0',
+  ]) {
+    const connect = () => connectCell({} as Cell, { resolveSecret: () => url, poolSize: 1 });
+    expect(connect).toThrow(
+      expect.objectContaining({ code: 'STORE_REFUSED', message: expect.stringContaining('w=0') as string }),
+    );
+  }
+  for (const url of ['mongodb://h/?w=1', 'mongodb://h/?w=majority', 'mongodb://h/?journal=true'])
+    expect(() => refuseUnfitUrl(url)).not.toThrow();
 });
 
 test('taking the login out twice is as once', () => {
