@@ -18,3 +18,21 @@ export function refuseOtherThanWhole(name: string, value: number): void {
   if (!(Number.isInteger(value) && value > 0 && value <= LONGEST_MS))
     throw new RangeError(`${name} must be a whole number from 1 to ${LONGEST_MS}`);
 }
+
+/**
+ * The same where 0 stands for none, or for never.
+ * @throws RangeError
+ */
+export function refuseOtherThanWholeOrNone(name: string, value: number): void {
+  if (value !== 0) refuseOtherThanWhole(name, value);
+}
+
+/** What was given, and the default of what was not: `undefined` is as good as not given. */
+export function withDefaults<D extends object>(defaults: D, given: object): D {
+  return {
+    ...defaults,
+    ...Object.fromEntries(
+      Object.entries(given).filter(([name, value]) => name in defaults && value !== undefined),
+    ),
+  };
+}

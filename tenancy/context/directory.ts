@@ -8,6 +8,7 @@ import type { Pool } from 'pg';
 import type { Logger } from 'pino';
 import { TenantryError } from '../../domain/errors.js';
 import { isUuid, type TenantId } from '../../domain/ids.js';
+import { refuseOtherThanWhole, withDefaults } from '../positive.js';
 import { listen } from './listener.js';
 import { createLookups, type Answer, type TenantEntry, type TenantKey } from './lookups.js';
 
@@ -69,8 +70,13 @@ interface Kept {
   readonly refreshAt: number;
 }
 
+/** @throws RangeError of a bound or a time that is no whole number from 1 */
 export function createDirectory(options: DirectoryOptions): Directory {
-  const { pool, url, log, maxStalenessMs, negativeMs, maxTenants, maxUnknown } = { ...DEFAULTS, ...options };
+  const { pool, url, log } = options;
+  const settings = withDefaults(DEFAULTS, options);
+  // By what is no number an answer would never be too old.
+  for (const [name, value] of Object.entries(settings)) refuseOtherThanWhole(name, value);
+  const { maxStalenessMs, negativeMs, maxTenants, maxUnknown } = settings;
   const lookups = createLookups(pool);
   const byKey = new LRUCache<TenantKey, Kept>({ max: 3 * maxTenants });
   const unknown = new LRUCache<TenantKey, Kept>({ max: maxUnknown });

@@ -6,6 +6,12 @@ import type { CustomTypesConfig, Pool, QueryResult, QueryResultRow } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
+import {
+  refuseOtherThanPositive,
+  refuseOtherThanWhole,
+  refuseOtherThanWholeOrNone,
+  withDefaults,
+} from '../positive.js';
 import { reasonOf, untilAborted } from '../signal.js';
 import { type Ahead, Connection, type ConnectionOptions } from './connection.js';
 import { ENTER, ENTER_ALONE, ENTER_ALONE_WITH_TOKEN, ENTER_WITH_TOKEN } from './context-sql.js';
@@ -109,36 +115,27 @@ export interface ScopedTransaction {
   ): Promise<QueryResult<R>>;
 }
 
+/** @throws RangeError of a setting that is no such number */
 export function createScopedPostgres(options: ScopedPostgresOptions): ScopedPostgresPool {
-  const { statementTimeoutMs = 15_000, acquireTimeoutMs = 5_000 } = options;
+  const { url, name = 'tenantry-product', prepare = true } = options;
+  const settings = settingsOf(options, prepare);
+  const { statementTimeoutMs, acquireTimeoutMs, preparedPerConnection, maxResultBytes } = settings;
   const connection: ConnectionOptions = {
-    url: options.url,
-    name: options.name ?? 'tenantry-product',
-    prepare: options.prepare ?? true,
-    preparedPerConnection: options.preparedPerConnection ?? 128,
+    url,
+    name,
+    prepare,
+    preparedPerConnection,
     connectTimeoutMs: acquireTimeoutMs,
-    maxResultBytes: options.maxResultBytes ?? 2 ** 28,
+    maxResultBytes,
     statementTimeoutMs,
   };
   const ways = options.hardened === undefined ? BY_ID : BY_TOKEN;
   // What a connection hears, it hears as no tenant, not as whoever was the first to need one.
   const open = (): Promise<Connection> =>
     outsideTenants(() => Connection.open(connection, [ways.within, ways.alone]));
-  const lanes = new Lanes(open, {
-    connections: options.connections ?? 4,
-    maxInFlight: options.maxInFlight ?? (connection.prepare ? 64 : 1),
-    maxQueued: options.maxQueued ?? 1_000,
-    acquireTimeoutMs,
-    statementTimeoutMs,
-  });
-  const interactive = new InteractivePool(open, { interactive: options.interactive ?? 8, acquireTimeoutMs });
-  const shared: Shared = {
-    lanes,
-    interactive,
-    statementTimeoutMs,
-    transactionIdleMs: options.transactionIdleMs ?? 60_000,
-    snapshotMs: options.snapshotMs ?? 60_000,
-  };
+  const lanes = new Lanes(open, settings);
+  const interactive = new InteractivePool(open, settings);
+  const shared: Shared = { ...settings, lanes, interactive };
   const enterAs = entering(
     ways,
     options.hardened === undefined ? (tenant) => tenant : createTokenSource(options.hardened),
@@ -150,6 +147,36 @@ export function createScopedPostgres(options: ScopedPostgresOptions): ScopedPost
       await Promise.all([lanes.close(), interactive.close()]);
     },
   };
+}
+
+/** Of which 0 is none, or never. */
+const OR_NONE: ReadonlySet<string> = new Set([
+  'maxQueued',
+  'statementTimeoutMs',
+  'transactionIdleMs',
+  'snapshotMs',
+]);
+
+function settingsOf(options: ScopedPostgresOptions, prepare: boolean) {
+  const counts = withDefaults(
+    {
+      connections: 4,
+      interactive: 8,
+      statementTimeoutMs: 15_000,
+      transactionIdleMs: 60_000,
+      snapshotMs: 60_000,
+      acquireTimeoutMs: 5_000,
+      preparedPerConnection: 128,
+      maxInFlight: prepare ? 64 : 1,
+      maxQueued: 1_000,
+    },
+    options,
+  );
+  for (const [name, value] of Object.entries(counts))
+    (OR_NONE.has(name) ? refuseOtherThanWholeOrNone : refuseOtherThanWhole)(name, value);
+  const { maxResultBytes = 2 ** 28 } = options;
+  refuseOtherThanPositive('maxResultBytes', maxResultBytes);
+  return { ...counts, maxResultBytes };
 }
 
 interface Shared {

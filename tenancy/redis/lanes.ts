@@ -6,6 +6,7 @@ import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { redisUserName } from '../../domain/names.js';
 import type { TenantCredentials } from '../context/cell-servers.js';
+import { refuseOtherThanWhole, refuseOtherThanWholeOrNone, withDefaults } from '../positive.js';
 import { throwIfAborted, whenAborted } from '../signal.js';
 import { type Account, type Exchange, Lane, type Outcome } from './lane.js';
 import { type Owner, OwnLanes } from './own-lanes.js';
@@ -91,21 +92,26 @@ const ASK_AGAIN_AFTER = 100;
 const MAX_BYTES = 64 * 2 ** 20;
 const MAX_USERS = 50_000;
 const NOBODY: Account = { user: '', password: '' };
+const DEFAULTS = {
+  sharedConnections: 4,
+  ownConnections: 64,
+  promoteAt: 500,
+  connectTimeout: 5_000,
+  commandTimeout: 5_000,
+  maxPending: 20_000,
+  maxPendingPerTenant: 5_000,
+};
 
+/** @throws RangeError of a setting that is no whole number from 1 (`ownConnections`: from 0) */
 export function openLanes(options: LanesOptions): Lanes {
-  const {
-    url,
-    credentials,
-    sharedConnections = 4,
-    ownConnections = 64,
-    promoteAt = 500,
-    connectTimeout = 5_000,
-    commandTimeout = 5_000,
-    maxPending = 20_000,
-    maxPendingPerTenant = 5_000,
-  } = options;
+  const { url, credentials } = options;
+  const settings = withDefaults(DEFAULTS, options);
+  for (const [name, value] of Object.entries(settings))
+    (name === 'ownConnections' ? refuseOtherThanWholeOrNone : refuseOtherThanWhole)(name, value);
+  const { sharedConnections, ownConnections, promoteAt, maxPending, maxPendingPerTenant } = settings;
+  const { connectTimeout, commandTimeout } = settings;
   const laneNamed = (name: string): Lane => new Lane({ url, name, connectTimeout, commandTimeout });
-  const shared = Array.from({ length: Math.max(1, sharedConnections) }, () => laneNamed('tenantry-shared'));
+  const shared = Array.from({ length: sharedConnections }, () => laneNamed('tenantry-shared'));
   const users = new Map<TenantId, User>();
   const own = new OwnLanes({ atMost: ownConnections, promoteAt, open: () => laneNamed('tenantry-own') });
   /** Those with requests that wait here. */
