@@ -134,8 +134,8 @@ const SEEN_BY_ALL = [
 const TRANSACTIONS_UNDER_WAY = ['pg_catalog.pg_stat_get_activity(integer)', 'pg_catalog.pg_lock_status()'];
 
 /**
- * Other statements of the same role, what policies do not cover, what stays with the session (locks, and which numbers
- * `random()` will give), notifications, which whoever listens takes for anybody's, and large objects, which have no policies.
+ * Other statements of the same role, what policies do not cover, what stays with the session (locks, which numbers
+ * `random()` will give, and which a sequence gave last), notifications, which whoever listens takes for anybody's, and large objects, which have no policies.
  */
 const PAST_A_STATEMENT = [
   'pg_catalog.pg_cancel_backend(integer)',
@@ -147,6 +147,8 @@ const PAST_A_STATEMENT = [
     ]),
   ),
   'pg_catalog.setseed(double precision)',
+  'pg_catalog.lastval()',
+  'pg_catalog.currval(regclass)',
   // Where the newest version of a row is, whosever it is: it asks no policy.
   'pg_catalog.currtid2(text, tid)',
   'pg_catalog.pg_notify(text, text)',

@@ -345,6 +345,15 @@ const ROLE_MUTANTS: readonly Mutant[] = [
     ownServer: 'postgres',
   },
   {
+    name: 'PostgreSQL: the number that a sequence gave another tenant is told to whoever asks next',
+    file: 'catalogue/bootstrap.ts',
+    find: "  'pg_catalog.lastval()',\n",
+    replace: '',
+    tests: LEAKS,
+    named: 'a notification',
+    ownServer: 'postgres',
+  },
+  {
     name: 'roles: everybody reads others’ statements, takes locks and makes large objects',
     file: 'catalogue/bootstrap.ts',
     find: "REVOKE EXECUTE ON FUNCTION ${[...seen, ...PAST_A_STATEMENT].join(', ')} FROM PUBLIC;",

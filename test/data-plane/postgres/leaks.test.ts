@@ -131,7 +131,7 @@ describe('what stays with a connection', () => {
         expect([view, await codeOf(on.query(`SELECT * FROM ${view}`))]).toEqual([view, '42501']);
   });
 
-  it('a lock of the session, the seed of random numbers, a notification and a large object are refused by the server', async () => {
+  it('a lock of the session, the seed of random numbers, the number that a sequence gave last, a notification and a large object are refused by the server', async () => {
     for (const text of [
       'SELECT pg_advisory_lock(1)',
       'SELECT pg_try_advisory_lock_shared(1, 2)',
@@ -141,6 +141,8 @@ describe('what stays with a connection', () => {
       'SELECT lo_unlink(1)',
       `SELECT pg_notify('tenantry_tenant', '${initech}')`,
       'SELECT setseed(0.5)',
+      'SELECT lastval()',
+      `SELECT currval('pg_class')`,
       'SELECT pg_terminate_backend(pg_backend_pid(), 0)',
       'SELECT pg_cancel_backend(pg_backend_pid())',
     ]) {
