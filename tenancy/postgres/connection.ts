@@ -103,7 +103,11 @@ export class Connection {
     const late = setTimeout(() => connection.destroy(), options.connectTimeoutMs);
     try {
       await client.connect();
-      guardReading(connection.#wire, (error) => connection.#unreadable(error));
+      guardReading(connection.#wire, {
+        longestRow: options.maxResultBytes,
+        onRow: () => connection.#sent[0]?.tooMuch(),
+        failed: (error) => connection.#unreadable(error),
+      });
       if (options.prepare) await connection.#prepare(options, constants);
     } catch (error) {
       connection.destroy();

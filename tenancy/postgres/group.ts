@@ -91,14 +91,18 @@ export class Group extends WireQuery {
     if (this.#ahead > 0) return;
     this.#begin();
     this.#bytesLeft -= message.length;
-    if (this.#bytesLeft < 0 && this._canceledDueToError === false) {
-      this._canceledDueToError = new TenantryError('STORE_REFUSED', {
-        store: 'PostgreSQL',
-        reason: 'its rows are more than may be held in memory',
-      });
-      this._result.rows.length = 0;
-    }
+    if (this.#bytesLeft < 0) this.tooMuch();
     super.handleDataRow(message);
+  }
+
+  /** From here on its rows are not kept. */
+  tooMuch(): void {
+    if (this._canceledDueToError !== false) return;
+    this._canceledDueToError = new TenantryError('STORE_REFUSED', {
+      store: 'PostgreSQL',
+      reason: 'its rows are more than may be held in memory',
+    });
+    this._result.rows.length = 0;
   }
 
   override handleCommandComplete(message: unknown, wire: Wire): void {

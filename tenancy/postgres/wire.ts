@@ -4,6 +4,7 @@
  */
 import { isUint8Array } from 'node:util/types';
 import pg from 'pg';
+import { type Reading, withoutOversized } from './oversized.js';
 
 export type Parameter = string | Buffer | null;
 
@@ -69,18 +70,28 @@ export const wireOf = (client: pg.Client): Wire => client.connection as unknown 
 
 /**
  * What node-postgres throws while it reads, as of a value that is longer than a string can be, would be nobody's and end
- * the process. `failed` is told instead; of what is behind it on the connection nothing can be understood.
+ * the process. `failed` is told instead; of what is behind it on the connection nothing can be understood. Rows that are
+ * longer than `longestRow` it does not get: `onRow` is told of each. From between two answers on, when the server is silent.
  */
-export function guardReading({ stream }: Wire, failed: (error: unknown) => void): void {
-  for (const read of stream.listeners('data')) {
-    stream.off('data', read);
-    stream.on('data', (bytes) => {
-      try {
-        read(bytes);
-      } catch (error) {
-        failed(error);
-      }
-    });
+export function guardReading(
+  { stream }: Wire,
+  guard: Omit<Reading, 'read'> & { readonly failed: (error: unknown) => void },
+): void {
+  for (const listener of stream.listeners('data')) {
+    stream.off('data', listener);
+    stream.on(
+      'data',
+      withoutOversized({
+        ...guard,
+        read(bytes) {
+          try {
+            listener(bytes);
+          } catch (error) {
+            guard.failed(error);
+          }
+        },
+      }),
+    );
   }
 }
 

@@ -175,8 +175,26 @@ describe('a statement', () => {
     expect(others).toEqual([[initech], pid]);
   });
 
+  it('one value or error of which is longer than may be held fails alone, and is not held', async () => {
+    const pool = cell.pool({ connections: 1, maxResultBytes: 3_000_000, statementTimeoutMs: 60_000 });
+    const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
+    const pid = await backendOf(b);
+    const value = a.query(`SELECT repeat('x', 540000000)`);
+    const error = a.query(`SELECT repeat('x', 2000000)::int`).catch((e: unknown) => e);
+    expect([await codeOf(value), await labels(b), await backendOf(b)]).toEqual([
+      'STORE_REFUSED',
+      [initech],
+      pid,
+    ]);
+    expect(await error).toMatchObject({
+      code: '54000',
+      message: expect.stringMatching(/^.{1,200}$/) as string,
+    });
+    expect((await a.query(`SELECT repeat('x', 2900000) AS text`)).rows[0]?.['text']).toHaveLength(2_900_000);
+  });
+
   it('whose answer cannot be read costs its connection, and not the process', async () => {
-    const pool = cell.pool({ connections: 1, statementTimeoutMs: 60_000 });
+    const pool = cell.pool({ connections: 1, statementTimeoutMs: 60_000, maxResultBytes: 2 ** 30 });
     const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
     // Longer than a string of V8 can be.
     const long = codeOf(a.query(`SELECT repeat('x', 540000000)`));
