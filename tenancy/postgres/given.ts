@@ -23,6 +23,24 @@ export interface Limits {
   readonly timeoutMs?: number | undefined;
 }
 
+/**
+ * Text, or an object that has it.
+ * @throws TenantryError STATEMENT_REFUSED of what is neither, and of a cursor or a stream of node-postgres: that writes to the
+ *   connection by itself, keeps a portal open, and would wait for ever for an answer
+ */
+export function configOf(
+  textOrConfig: string | (Given & Limits),
+  values?: readonly unknown[],
+): Given & Limits & { readonly dedicated?: boolean | undefined } {
+  if (typeof textOrConfig === 'string') return { text: textOrConfig, values };
+  if (typeof textOrConfig !== 'object' || textOrConfig === null) throw refused('it is not text with values');
+  if ('submit' in textOrConfig)
+    throw refused(
+      'cursors and streams of pg are not supported: DECLARE and FETCH in a transaction do the same',
+    );
+  return values === undefined ? textOrConfig : { ...textOrConfig, values };
+}
+
 /** The protocol counts them in 16 bits. */
 const MOST_VALUES = 65_535;
 /**

@@ -8,6 +8,7 @@ import type { Pool, QueryResult } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { currentTenant, findCurrentTenant } from '../context/tenant-context.js';
+import { configOf } from './given.js';
 import type { ScopedPostgres, ScopedQueryConfig } from './scoped.js';
 import { transactionCommand } from './statement.js';
 import type { Transaction } from './transaction.js';
@@ -173,11 +174,8 @@ function argumentsOf(args: readonly unknown[]): {
 } {
   const callback = args.find((arg) => typeof arg === 'function') as Callback<QueryResult> | undefined;
   const [first, second] = args;
-  const given = typeof first === 'string' ? { text: first } : first;
-  if (typeof given !== 'object' || given === null) throw refused('it is not text with values');
-  // A cursor or a stream keeps a portal open and writes to the connection by itself.
-  if ('submit' in given) throw refused('cursors and streams of pg are not supported');
-  const { text, values, rowMode, types, signal, timeoutMs, dedicated } = given as ScopedQueryConfig;
+  const given = configOf(first as string | ScopedQueryConfig);
+  const { text, values, rowMode, types, signal, timeoutMs, dedicated } = given;
   if (typeof text !== 'string') throw refused('it is not text with values');
   const config = {
     text,

@@ -15,7 +15,7 @@ import {
 import { reasonOf, untilAborted } from '../signal.js';
 import { type Ahead, Connection, type ConnectionOptions } from './connection.js';
 import { ENTER, ENTER_ALONE, ENTER_ALONE_WITH_TOKEN, ENTER_WITH_TOKEN } from './context-sql.js';
-import { type Limits, limitsOf, statementOf } from './given.js';
+import { configOf, type Limits, limitsOf, statementOf } from './given.js';
 import { InteractivePool } from './interactive.js';
 import { Lanes } from './lanes.js';
 import { TenantPool } from './pool-shape.js';
@@ -338,13 +338,3 @@ function entering({ within, alone }: Ways, named: (tenant: TenantId) => string):
 type EnterAs = (tenant: TenantId, timeouts: Parameters<Enter>[0]) => Ahead;
 
 const msText = (ms: number | undefined): string | null => (ms === undefined ? null : String(Math.ceil(ms)));
-
-const configOf = (
-  textOrConfig: string | ScopedQueryConfig,
-  values?: readonly unknown[],
-): ScopedQueryConfig =>
-  typeof textOrConfig === 'string'
-    ? { text: textOrConfig, values }
-    : values === undefined
-      ? textOrConfig
-      : { ...textOrConfig, values };

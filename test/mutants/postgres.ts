@@ -214,6 +214,21 @@ const ENTER_MUTANTS: readonly Mutant[] = [
 ];
 
 const STATEMENT_MUTANTS: readonly Mutant[] = [
+  {
+    name: 'PostgreSQL: a cursor that node-postgres would submit by itself is taken for a statement',
+    file: 'tenancy/postgres/given.ts',
+    find: "if ('submit' in textOrConfig)",
+    replace: "if ('submitted' in textOrConfig)",
+    tests: SCOPED,
+    named: 'would submit by itself',
+  },
+  {
+    name: 'PostgreSQL: a row that is longer than may be held is held, at the cost of everybody on the connection',
+    file: 'tenancy/postgres/oversized.ts',
+    find: 'return length > longestRow;',
+    replace: 'return length < 0;',
+    tests: ['test/tenancy/oversized.test.ts'],
+  },
   ...['SET', 'DO', 'LISTEN', 'EXPLAIN'].map(
     (word): Mutant => ({
       name: `PostgreSQL: ${word} is sent`,

@@ -2,7 +2,7 @@
 import pg from 'pg';
 import type { TenantId } from '../../../domain/ids.js';
 import { enterTenant, findCurrentTenant, type Tenant } from '../../../tenancy/context/tenant-context.js';
-import type { ScopedPostgres } from '../../../tenancy/postgres/scoped.js';
+import type { ScopedPostgres, ScopedQueryConfig } from '../../../tenancy/postgres/scoped.js';
 import { until } from '../../support/until.js';
 import { codeOf, isRunning, openCell, type TestCell } from './support.js';
 
@@ -113,6 +113,33 @@ describe('a statement', () => {
     });
     const { rows } = await scoped.query('SELECT $1::int AS a, $2::int AS b, $3::int AS c', endless);
     expect(rows).toEqual([{ a: 1, b: null, c: 3 }]);
+  });
+
+  it('that node-postgres would submit by itself, a cursor or a stream, is refused, with what to do instead', async () => {
+    const scoped = cell.scoped(acme, { connections: 1, interactive: 1 });
+    class Cursor {
+      readonly text = 'SELECT label FROM app.things';
+      submit(): void {
+        throw new Error('it has been submitted');
+      }
+    }
+    const submittable = new Cursor() as unknown as ScopedQueryConfig;
+    for (const work of [
+      () => scoped.query(submittable),
+      () => scoped.query(submittable, []),
+      () => scoped.query(new pg.Query('SELECT 1') as unknown as ScopedQueryConfig),
+      () => scoped.transaction((tx) => tx.query(submittable)),
+      async () => scoped.pool.query(submittable as unknown as pg.QueryConfig),
+    ])
+      await expect(work()).rejects.toMatchObject({
+        code: 'STATEMENT_REFUSED',
+        message: expect.stringContaining('DECLARE') as string,
+      });
+    for (const none of [undefined, null, 5])
+      expect(await codeOf(scoped.query(none as unknown as string))).toBe('STATEMENT_REFUSED');
+    expect(await codeOf(scoped.transaction((tx) => tx.query(null as unknown as string)))).toBe(
+      'STATEMENT_REFUSED',
+    );
   });
 
   it('whose values are no parameters fails before anything of it is sent', async () => {
