@@ -1,47 +1,32 @@
 /** What a request and its response tell their listeners over a connection that several tenants' requests share. */
 import { once } from 'node:events';
-import { type AddressInfo, connect, type Socket } from 'node:net';
+import { createServer } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import express, { type Express } from 'express';
-import { header, tenancyProblems, type Tenantry } from '../../../tenancy/index.js';
+import { header, tenancyProblems } from '../../../tenancy/index.js';
 import { findCurrentTenant } from '../../../tenancy/context/tenant-context.js';
-import { createWorld, type World } from '../../support/world.js';
 import { until } from '../../support/until.js';
-import { insertTenant, open, type Row } from '../context/support.js';
+import type { Row } from '../context/support.js';
+import { openProduct, type Product } from './support.js';
 
-let world: World;
-let tenantry: Tenantry;
+let product: Product;
 let acme: Row;
 let beta: Row;
-const closing: (() => void)[] = [];
-
 beforeAll(async () => {
-  world = await createWorld();
-  tenantry = open(world);
-  await tenantry.listening;
-  [acme, beta] = [await insertTenant(world), await insertTenant(world)];
+  product = await openProduct();
+  ({ acme, beta } = product);
 });
-afterEach(() => {
-  for (const close of closing.splice(0)) close();
-});
-afterAll(async () => {
-  await tenantry.close();
-  await world.close();
-});
+afterEach(() => product.settle());
+afterAll(() => product.close());
 
 async function connectTo(make: (app: Express) => void): Promise<Socket> {
   const app = express();
-  app.use(tenantry.tenancy({ resolve: [header('x-tenant')] }));
+  app.use(product.tenantry.tenancy({ resolve: [header('x-tenant')] }));
   make(app);
   app.use(tenancyProblems());
-  const server = app.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
-  closing.push(() => {
-    socket.destroy();
-    server.close();
-    server.closeAllConnections();
-  });
+  const socket = connect(await product.listen(createServer(app)), '127.0.0.1');
+  product.atEnd(() => socket.destroy());
   await once(socket, 'connect');
   return socket;
 }

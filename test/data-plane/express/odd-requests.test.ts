@@ -1,7 +1,7 @@
 /** Requests that are spelled oddly, or answered before it is known whose they are. */
 import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
-import type { AddressInfo } from 'node:net';
 import express, { type Express, type Request } from 'express';
 import {
   claim,
@@ -13,33 +13,22 @@ import {
   type Resolver,
   subdomain,
   tenancyProblems,
-  type Tenantry,
 } from '../../../tenancy/index.js';
 import { type TenancyParts, createTenancy } from '../../../tenancy/express/tenancy.js';
 import { TenantryError } from '../../../domain/errors.js';
 import { exchange } from '../../support/exchange.js';
-import { createWorld, type World } from '../../support/world.js';
-import { insertTenant, open, type Row } from '../context/support.js';
+import type { Row } from '../context/support.js';
+import { openProduct, type Product } from './support.js';
 
-let world: World;
-let tenantry: Tenantry;
+let product: Product;
 let acme: Row;
 let beta: Row;
-const closing: (() => void)[] = [];
-
 beforeAll(async () => {
-  world = await createWorld();
-  tenantry = open(world);
-  await tenantry.listening;
-  [acme, beta] = [await insertTenant(world), await insertTenant(world)];
+  product = await openProduct();
+  ({ acme, beta } = product);
 });
-afterEach(() => {
-  for (const close of closing.splice(0)) close();
-});
-afterAll(async () => {
-  await tenantry.close();
-  await world.close();
-});
+afterEach(() => product.settle());
+afterAll(() => product.close());
 
 interface Reply {
   readonly status: number;
@@ -50,13 +39,7 @@ type Ask = (target: string, lines?: readonly string[]) => Promise<Reply>;
 async function serve(make: (app: Express) => void): Promise<Ask> {
   const app = express();
   make(app);
-  const server = app.listen(0, '127.0.0.1');
-  await new Promise((done) => server.once('listening', done));
-  closing.push(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  const { port } = server.address() as AddressInfo;
+  const port = await product.listen(createServer(app));
   return async (target, lines = ['Host: h']) => {
     const text = await exchange(
       port,
@@ -73,7 +56,7 @@ function parsed(body: string): Record<string, unknown> {
 
 const entering = (...resolve: [Resolver, ...Resolver[]]): Promise<Ask> =>
   serve((app) => {
-    app.use(tenantry.tenancy({ resolve }));
+    app.use(product.tenantry.tenancy({ resolve }));
     app.get('/t/:tenant/tickets', (request, response) => {
       response.json({ slug: currentTenant().slug, route: request.params['tenant'] });
     });
@@ -210,12 +193,8 @@ describe('a host', () => {
       found.push(subdomain('desk.example').find(request as unknown as Request));
       response.end();
     });
-    await once(server.listen(0, '127.0.0.1'), 'listening');
-    const client = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    closing.push(() => {
-      client.destroy();
-      server.close();
-    });
+    const client = connectHttp2(`http://127.0.0.1:${await product.listen(server)}`);
+    product.atEnd(() => client.destroy());
     for (const host of [undefined, named(), `${beta.slug}.desk.example`]) {
       const asked = client.request({ ':authority': named(), ...(host !== undefined && { host }) });
       await once(asked.resume().end(), 'close');
@@ -245,7 +224,7 @@ test('a claim is that of the token, whatever else the token holds', async () => 
       request.auth = auths[request.headers['x-kind'] as string];
       next();
     });
-    app.use(tenantry.tenancy({ resolve: [claim('tenant')] }));
+    app.use(product.tenantry.tenancy({ resolve: [claim('tenant')] }));
     app.use((_request, response) => {
       response.json({ slug: currentTenant().slug });
     });
