@@ -35,6 +35,7 @@ import {
   type Tenant,
 } from './context/tenant-context.js';
 import { createTenancy, type TenancyOptions } from './express/tenancy.js';
+import { createUpgrade, type OnUpgrade, type TakeUpgrade } from './express/upgrade.js';
 import type { AskAccess } from './mongo/statement-runner.js';
 import { refuseOtherThanPositive } from './positive.js';
 
@@ -90,6 +91,13 @@ export interface Tenantry {
   asPlatform<T>(reason: string, work: () => T | Promise<T>): Promise<T>;
   /** Express middleware that enters the tenant a request is for. */
   tenancy(options: TenancyOptions): RequestHandler;
+  /**
+   * A listener for `server.on('upgrade', ...)` that enters the tenant an upgrade is for and then has `take` take the
+   * connection, whose listeners hear all as that tenant. What is refused is answered here, as `tenancy` does. It is cut when
+   * the tenant is suspended, or may do more or less than before. The resolvers and `principal` get Node's own request, past
+   * which no middleware has come.
+   */
+  upgrade(options: TenancyOptions, take: TakeUpgrade): OnUpgrade;
   /** The current tenant's context as signed text. @throws TenantryError NO_TENANT_CONTEXT; RangeError of a `ttlMs` that is none */
   snapshot(options?: SnapshotOptions): string;
   /** Runs `work` as the tenant of a snapshot, as that tenant is now. @throws as `runWithTenant`, and CONTEXT_REFUSED */
@@ -170,6 +178,7 @@ export function openTenantry(options: TenantryOptions): Tenantry {
     runWithTenant: (idOrSlug, work, run = {}) => enter(keyOf(idOrSlug), { ...inherited(), ...run }, work),
     asPlatform: (reason, work) => asPlatform(reason, work, record),
     tenancy: (how) => createTenancy({ directory, admit }, how),
+    upgrade: (how, take) => createUpgrade({ directory, admit, log }, how, take),
     snapshot({ purpose = 'job', ttlMs = DAY } = {}) {
       const issuedAt = Date.now();
       if (!PURPOSE.test(purpose)) throw new TypeError('a purpose has letters, digits and . _ / -');

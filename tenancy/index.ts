@@ -36,6 +36,7 @@ export {
   subdomain,
 } from './express/resolvers.js';
 export type { TenancyOptions } from './express/tenancy.js';
+export type { OnUpgrade, TakeUpgrade } from './express/upgrade.js';
 export { type Cache, type CacheOptions, createCache } from './redis/cache.js';
 export {
   createRateLimiter,

@@ -68,8 +68,8 @@ export function path(prefix: string, { strip = true }: { readonly strip?: boolea
   if (!/^\/(.*\/)?$/.test(prefix)) throw new TypeError('a prefix begins and ends with /');
   const loose = prefix.toLowerCase();
   const segmentOf = (request: Request): string | null | undefined => {
-    // What Express routes by, which is not the URL's text: that may be absolute.
-    const pathname = request.path;
+    const pathname = pathOf(request);
+    if (pathname === null) return null;
     if (!pathname.startsWith(prefix))
       return pathname.replaceAll('\\', '/').toLowerCase().startsWith(loose) ? null : undefined;
     // It became that when it was parsed.
@@ -89,7 +89,7 @@ export function path(prefix: string, { strip = true }: { readonly strip?: boolea
           entered(request: Request) {
             const segment = segmentOf(request);
             if (segment === undefined || segment === null) return;
-            const rest = request.path.slice(prefix.length + segment.length);
+            const rest = (pathOf(request) ?? '').slice(prefix.length + segment.length);
             const query = request.url.indexOf('?');
             request.url =
               (rest.startsWith('/') ? rest : `/${rest}`) + (query === -1 ? '' : request.url.slice(query));
@@ -137,6 +137,15 @@ export function claim(
  */
 export function required(resolver: Resolver): Resolver {
   return { ...resolver, find: (request) => resolver.find(request) ?? null };
+}
+
+/**
+ * What Express routes by, which is not the URL's text: that may be absolute. An upgrade does not come to Express, and whoever
+ * takes it may read an absolute URL as it likes: so there it is nobody's.
+ */
+function pathOf(request: { readonly path?: string; readonly url: string }): string | null {
+  if (request.path !== undefined) return request.path;
+  return request.url.startsWith('/') ? request.url.replace(/[?#].*$/s, '') : null;
 }
 
 const found = (text: string | undefined): TenantKey | null | undefined =>

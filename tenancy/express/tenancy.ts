@@ -16,7 +16,7 @@ import {
 } from '../context/tenant-context.js';
 import { sendProblem } from './problem.js';
 import type { Resolver } from './resolvers.js';
-import { traceOf } from './trace.js';
+import { type Trace, traceOf } from './trace.js';
 
 export interface TenancyOptions {
   /** In the order in which they count. All that find something must agree. */
@@ -40,7 +40,7 @@ interface Found {
 }
 
 export function createTenancy(parts: TenancyParts, options: TenancyOptions): RequestHandler {
-  const { resolve, principal } = options;
+  const { resolve } = options;
   return (request, response, next) => {
     const trace = traceOf(request.headers);
     const refuse = (error: unknown): void => {
@@ -64,17 +64,9 @@ export function createTenancy(parts: TenancyParts, options: TenancyOptions): Req
         refuse(error);
       }
     };
-    const admit = (entry: TenantEntry | null | undefined): Tenant | Promise<Tenant> => {
-      if (accessOf(entry) === 'read-only' && !SAFE.has(request.method))
-        throw new TenantryError('TENANT_SUSPENDED', { mode: 'read-only' });
-      // `accessOf` has refused what is none.
-      return parts.admit(entry as TenantEntry, { ...trace, principal: principal?.(request) });
-    };
     let tenant: Tenant | Promise<Tenant>;
     try {
-      const found = findAll(resolve, request);
-      const entry = agreed(found, (key) => parts.directory.peek(key));
-      tenant = entry === undefined ? ask(parts, found).then(admit) : admit(entry);
+      tenant = tenantOf(parts, options, request, trace);
     } catch (error) {
       return refuse(error);
     }
@@ -84,6 +76,27 @@ export function createTenancy(parts: TenancyParts, options: TenancyOptions): Req
     // oxlint-disable-next-line promise/no-callback-in-promise -- `next` is Express' way out for errors
     tenant.then(enter, refuse).catch(next);
   };
+}
+
+/**
+ * Whoever a request is for; at once when memory knows enough.
+ * @throws TenantryError why it is not let in, or what a resolver or `principal` throws
+ */
+export function tenantOf(
+  parts: TenancyParts,
+  { resolve, principal }: TenancyOptions,
+  request: Request,
+  trace: Trace,
+): Tenant | Promise<Tenant> {
+  const admit = (entry: TenantEntry | null | undefined): Tenant | Promise<Tenant> => {
+    if (accessOf(entry) === 'read-only' && !SAFE.has(request.method))
+      throw new TenantryError('TENANT_SUSPENDED', { mode: 'read-only' });
+    // `accessOf` has refused what is none.
+    return parts.admit(entry as TenantEntry, { ...trace, principal: principal?.(request) });
+  };
+  const found = findAll(resolve, request);
+  const entry = agreed(found, (key) => parts.directory.peek(key));
+  return entry === undefined ? ask(parts, found).then(admit) : admit(entry);
 }
 
 /**

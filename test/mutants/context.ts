@@ -6,6 +6,8 @@ const ENTERING = at('entering');
 const SNAPSHOT = at('snapshot');
 const DIRECTORY = at('directory');
 const EXPRESS = ['test/data-plane/express/tenancy.test.ts'];
+const TOKENS = ['test/data-plane/express/tokens.test.ts'];
+const UPGRADE = ['test/data-plane/express/upgrade.test.ts'];
 const ODD_REQUESTS = ['test/data-plane/express/odd-requests.test.ts'];
 const TEMPORAL = ['test/data-plane/temporal/tenancy.test.ts'];
 
@@ -46,6 +48,52 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     replace: '',
     tests: ['test/data-plane/express/listeners.test.ts'],
     named: 'is written as its own tenant',
+  },
+  {
+    name: 'context: a connection that was upgraded outlives the suspension of its tenant',
+    file: 'tenancy/express/upgrade.ts',
+    find: 'keptOpen.add(tenant, socket);',
+    replace: '',
+    tests: UPGRADE,
+    named: 'is cut when its tenant may no longer',
+  },
+  {
+    name: 'context: what comes over a connection that was upgraded is heard as nobody',
+    file: 'tenancy/express/upgrade.ts',
+    find: 'for (const heard of [request, socket]) bindEmitter(heard);',
+    replace: '',
+    tests: UPGRADE,
+    named: 'a WebSocket',
+  },
+  {
+    name: 'context: an upgrade is taken whose tenant two places disagree about',
+    file: 'tenancy/express/upgrade.ts',
+    find: 'tenant = tenantOf(parts, options,',
+    replace: 'tenant = tenantOf(parts, { ...options, resolve: [options.resolve[1] ?? options.resolve[0]] },',
+    tests: UPGRADE,
+    named: 'is refused as a request is',
+  },
+  {
+    name: 'context: a claim is what the prototype of the claims says',
+    file: 'tenancy/express/resolvers.ts',
+    find: 'Object.hasOwn(object, name) ? object[name] : undefined;',
+    replace: 'object[name];',
+    tests: TOKENS,
+  },
+  {
+    name: 'context: what a token’s holder wrote into a claim is taken for its claims',
+    file: 'tenancy/express/resolvers.ts',
+    find: 'Object.keys(auth).every((name) => WRAPPING.has(name))',
+    replace: 'Object.keys(auth).length > 0',
+    tests: TOKENS,
+  },
+  {
+    name: 'context: an absolute URL of an upgrade says nothing of whose it is',
+    file: 'tenancy/express/resolvers.ts',
+    find: 'if (pathname === null) return null;',
+    replace: 'if (pathname === null) return undefined;',
+    tests: UPGRADE,
+    named: 'is refused as a request is',
   },
   {
     name: 'context: what outlives a request stays in its tenant',

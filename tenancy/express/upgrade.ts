@@ -1,0 +1,81 @@
+/**
+ * WebSockets, and whatever else a request is upgraded to: whose it is is known before the connection is taken, by the same
+ * resolvers as for any other request, and what comes over the connection afterwards is heard as that tenant.
+ */
+import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Request } from 'express';
+import type { Logger } from 'pino';
+import { TenantryError } from '../../domain/errors.js';
+import { PROBLEM_TYPE, problemHeaders, problemOf } from '../../domain/problem.js';
+import type { Directory } from '../context/directory.js';
+import { bindEmitter, enterTenant, type Tenant } from '../context/tenant-context.js';
+import { KeptOpen } from './kept-open.js';
+import { type TenancyOptions, type TenancyParts, tenantOf } from './tenancy.js';
+import { traceOf } from './trace.js';
+
+/** A listener of `server.on('upgrade', ...)`. */
+export type OnUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+/** Takes the connection, such as by `handleUpgrade` of `ws`. It runs as the tenant. */
+export type TakeUpgrade = (...upgrade: Parameters<OnUpgrade>) => void | Promise<void>;
+
+export function createUpgrade(
+  parts: TenancyParts & { readonly directory: Directory; readonly log: Logger },
+  options: TenancyOptions,
+  take: TakeUpgrade,
+): OnUpgrade {
+  const keptOpen = new KeptOpen(parts.directory);
+  return (request, socket, head) => {
+    // Node has taken its own listener away: a client that is gone would end the process.
+    socket.on('error', () => socket.destroy());
+    const { correlationId, ...trace } = traceOf(request.headers);
+    let isTaken = false;
+    const refuse = (error: unknown): void => {
+      if (!(error instanceof TenantryError))
+        parts.log.error({ err: error, correlationId }, 'an upgrade failed');
+      // Whoever took it may have answered.
+      if (isTaken) socket.destroy();
+      else answer(socket, error, correlationId);
+    };
+    const enter = async (tenant: Tenant): Promise<void> => {
+      // The client is gone.
+      if (socket.destroyed) return;
+      for (const resolver of options.resolve) resolver.entered?.(request as Request);
+      await enterTenant(tenant, () => {
+        // From now on the connection is this one's alone.
+        for (const heard of [request, socket]) bindEmitter(heard);
+        isTaken = true;
+        keptOpen.add(tenant, socket);
+        return take(request, socket, head);
+      });
+    };
+    let tenant: Tenant | Promise<Tenant>;
+    try {
+      tenant = tenantOf(parts, options, request as Request, { correlationId, ...trace });
+    } catch (error) {
+      return refuse(error);
+    }
+    if (tenant instanceof Promise) void tenant.then(enter).catch(refuse);
+    else void enter(tenant).catch(refuse);
+  };
+}
+
+function answer(socket: Duplex, error: unknown, correlationId: string): void {
+  if (socket.destroyed) return;
+  const told = error instanceof TenantryError ? error : new TenantryError('INTERNAL');
+  const problem = problemOf(told, `urn:tenantry:correlation:${correlationId}`);
+  const body = JSON.stringify(problem);
+  const headers = {
+    Connection: 'close',
+    'Cache-Control': 'no-store',
+    'Content-Type': PROBLEM_TYPE,
+    'Content-Length': String(Buffer.byteLength(body)),
+    ...problemHeaders(told),
+  };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  // The client may leave its own side open for ever.
+  socket.once('finish', () => socket.destroy());
+  socket.end(
+    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}\r\n${lines.join('')}\r\n${body}`,
+  );
+}
