@@ -112,8 +112,8 @@ export function header(name: string): Resolver {
 }
 
 /**
- * A claim of a token that the product has verified: of `request.auth`, where the usual middleware for JWTs puts the claims,
- * or wherever `read` finds it. Tokens are not read here: what that middleware puts there is believed, so one that lets a request
+ * A claim of a token that the product has verified: of `request.auth`, where the usual middleware for JWTs puts the claims
+ * (express-jwt, express-oauth2-jwt-bearer; of jose the claims, or all that `jwtVerify` gives), or wherever `read` finds it. Tokens are not read here: what that middleware puts there is believed, so one that lets a request
  * pass whose token it could not verify must put nothing there (express-jwt's `optionalToken` may). A request without the claim
  * says nothing here: where that is not enough, see `required`.
  */
@@ -207,12 +207,27 @@ function authClaim(request: Request, name: string): unknown {
   if (!('auth' in request)) return undefined;
   const { auth } = request;
   if (!isRecord(auth)) return undefined;
-  if (auth[name] !== undefined) return auth[name];
-  // As express-oauth2-jwt-bearer puts it. A claim that is called `payload` holds no claims of the token, and maybe what
-  // its holder wrote.
-  const { header, payload, token } = auth;
-  return isRecord(header) && isRecord(payload) && typeof token === 'string' ? payload[name] : undefined;
+  const plain = ownOf(auth, name);
+  if (plain !== undefined) return plain;
+  const payload = ownOf(auth, 'payload');
+  const within = isRecord(payload) ? ownOf(payload, name) : undefined;
+  // A claim that is called `payload` holds no claims of the token, and maybe what its holder wrote: then it is nobody's.
+  return within === undefined || isWrapped(auth) ? within : null;
 }
+
+/** Claims as express-oauth2-jwt-bearer puts them, or all that jose says of a token; and nothing beside these. */
+function isWrapped(auth: Record<string, unknown>): boolean {
+  const { header, token, protectedHeader } = auth;
+  return (
+    ((isRecord(header) && typeof token === 'string') || isRecord(protectedHeader)) &&
+    Object.keys(auth).every((name) => WRAPPING.has(name))
+  );
+}
+const WRAPPING = new Set(['payload', 'header', 'token', 'protectedHeader', 'key']);
+
+/** A token's claims are its own: a copy of one with a claim `__proto__` inherits what is in that. */
+const ownOf = (object: Record<string, unknown>, name: string): unknown =>
+  Object.hasOwn(object, name) ? object[name] : undefined;
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null;
