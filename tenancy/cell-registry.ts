@@ -6,7 +6,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import type { Blueprint } from '../catalogue/admission.js';
-import type { Cell, EnforcementTrial } from '../catalogue/cells.js';
+import type { Cell } from '../catalogue/cells.js';
 import type { Catalogue } from '../catalogue/index.js';
 import { TenantryError } from '../domain/errors.js';
 import type { CellName } from '../domain/ids.js';
@@ -16,7 +16,7 @@ import type { ContextKey } from '../keys/context-key.js';
 import type { SecretBox } from '../keys/sealed-secret.js';
 import { type Canary, ensureCanary } from './canary.js';
 import { type CellConnections, type ConnectOptions, connectCell } from './cell-connections.js';
-import type { tryEnforcement } from './mongo/enforcement.js';
+import type { Tried, tryEnforcement } from './mongo/enforcement.js';
 import type { CollectionLayout } from './mongo/layout.js';
 import { adoptTables } from './postgres/adoption.js';
 import { type SwitchTo, switchByToken, switchTo } from './postgres/context-sql.js';
@@ -74,7 +74,7 @@ export function createCellRegistry(options: CellRegistryOptions): CellRegistry {
 }
 
 /** Whether a cell with this trial takes tenants. */
-export const earnsTenants = (cell: Pick<Cell, 'mongoEnforcement'>, trial: EnforcementTrial): boolean =>
+export const earnsTenants = (cell: Pick<Cell, 'mongoEnforcement'>, trial: Tried): boolean =>
   cell.mongoEnforcement === 'guard' || trial.notRefused.length === 0;
 
 async function prepare(

@@ -24,12 +24,15 @@ interface Party {
   readonly password: string;
 }
 
+/** When it was is told by a clock that all workers share: see the cells' registry. */
+export type Tried = Omit<EnforcementTrial, 'triedAt'>;
+
 /**
  * @param admin may make databases, users and roles
  * @param mongoUrl the server, without credentials
  * @throws when the server cannot be reached, or cannot make users at all
  */
-export async function tryEnforcement(admin: MongoClient, mongoUrl: string): Promise<EnforcementTrial> {
+export async function tryEnforcement(admin: MongoClient, mongoUrl: string): Promise<Tried> {
   const now = await clockOf(admin);
   await removeAbandoned(admin, now);
   const run = `${now.toString(36)}_${randomBytes(4).toString('hex')}`;
@@ -55,7 +58,6 @@ export async function tryEnforcement(admin: MongoClient, mongoUrl: string): Prom
     const names = (wanted: boolean): string[] =>
       answers.filter(([, was]) => was === wanted).map(([name]) => name);
     return {
-      triedAt: new Date().toISOString(),
       server: await serverSays(admin),
       refused: names(true),
       notRefused: names(false),

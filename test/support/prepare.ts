@@ -9,12 +9,11 @@ import {
   type RolePasswords,
   withClient,
 } from '../../catalogue/bootstrap.js';
-import type { EnforcementTrial } from '../../catalogue/cells.js';
 import { migrateCatalogue } from '../../catalogue/migrate.js';
 import { tablesInOrder } from '../../domain/manifest.js';
 import supportDesk from '../../manifest/support-desk.js';
 import { mongoUrlWithoutCredentials } from '../../tenancy/cell-connections.js';
-import { tryEnforcement } from '../../tenancy/mongo/enforcement.js';
+import { type Tried, tryEnforcement } from '../../tenancy/mongo/enforcement.js';
 import { CONTEXT_FUNCTIONS } from '../../tenancy/postgres/context-sql.js';
 import { cellSchema, createTable, ensureProductSchema } from '../../tenancy/postgres/product-schema.js';
 import { copyDatabase } from './databases.js';
@@ -59,7 +58,7 @@ function digestOfTables(): string {
 }
 
 /** What the server refuses. */
-export async function tryServer(url: string): Promise<EnforcementTrial> {
+export async function tryServer(url: string): Promise<Tried> {
   const admin = new MongoClient(url);
   try {
     return await tryEnforcement(admin, mongoUrlWithoutCredentials(url));
@@ -69,5 +68,5 @@ export async function tryServer(url: string): Promise<EnforcementTrial> {
 }
 
 /** As the local stack decides it for its own cell. */
-export const earnedMode = ({ notRefused }: EnforcementTrial): 'server' | 'guard' =>
+export const earnedMode = ({ notRefused }: Tried): 'server' | 'guard' =>
   notRefused.length === 0 ? 'server' : 'guard';

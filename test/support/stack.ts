@@ -1,6 +1,6 @@
 /** The servers that the global set-up started, as every test file sees them. */
 import type { RolePasswords } from '../../catalogue/bootstrap.js';
-import type { EnforcementTrial } from '../../catalogue/cells.js';
+import type { Tried } from '../../tenancy/mongo/enforcement.js';
 
 export interface TestStack {
   readonly postgresUrl: string;
@@ -13,7 +13,7 @@ export interface TestStack {
   /** The cell's mode that the MongoDB server at hand has earned. */
   readonly mongoEnforcement: 'server' | 'guard';
   /** By which it has earned it. */
-  readonly mongoTrial: EnforcementTrial;
+  readonly mongoTrial: Tried;
   readonly bundlePath: string;
 }
 
