@@ -25,7 +25,13 @@ import {
 } from './context/directory.js';
 import { type CellStores, type Circumstances, EnteredTenant } from './context/entered-tenant.js';
 import { asPlatform, logPlatformAccess, type OnPlatformAccess } from './context/platform.js';
-import { type Claims, claimsOf, createSigner, type Signer, type SigningKeys } from './context/snapshot.js';
+import {
+  type Claims,
+  claimsOf,
+  createSigner,
+  type Signer,
+  type SigningKeySource,
+} from './context/snapshot.js';
 import {
   currentTenant,
   enterTenant,
@@ -47,7 +53,7 @@ export interface TenantryOptions {
   /** Hardened mode: the id of the context key to sign with, asked at each signing; one that the worker has installed. */
   readonly contextKeyId?: () => number;
   /** Signs contexts that are handed on; the same in all processes that hand them to each other. */
-  readonly signingKeys: SigningKeys;
+  readonly signingKeys: SigningKeySource;
   /** What a cell's references (`env:NAME`, `file:/path`) stand for in this process. */
   readonly resolveSecret: (reference: string) => string;
   /** Opens the stores of a cell, when a tenant in it is first entered. */
@@ -126,6 +132,8 @@ const PURPOSE = /^[A-Za-z0-9._/-]{1,100}$/;
 export function openTenantry(options: TenantryOptions): Tenantry {
   const log = options.log ?? createLogger({ level: 'info', name: 'tenantry' });
   const signer = createSigner(options.signingKeys);
+  // Whoever clears what it has handed over would have later cells derive from nothing.
+  const rootKey = Buffer.from(options.rootKey);
   // A statement here is one look-up by key; who waits longer than this is better told.
   const pool = createPool({
     url: options.catalogueUrl,
@@ -137,14 +145,14 @@ export function openTenantry(options: TenantryOptions): Tenantry {
   const directory = outsideTenants(() =>
     createDirectory({ ...options.directory, pool, url: options.catalogueUrl, log }),
   );
-  const credentials = createCredentials({ pool, secrets: createSecretBox(options.rootKey), directory });
+  const credentials = createCredentials({ pool, secrets: createSecretBox(rootKey), directory });
   const cells = createCells(
     (name) => readCell(pool, name, options.resolveSecret),
     (cell) =>
       options.stores(
         cell,
         credentials,
-        contextKeySource(options.rootKey, cell.name, options.contextKeyId),
+        contextKeySource(rootKey, cell.name, options.contextKeyId),
         async (tenantId) => accessOf(await directory.find(`id:${tenantId}`)),
       ),
   );

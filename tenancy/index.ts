@@ -3,7 +3,7 @@ export type { CellServers, TenantCredential, TenantCredentials } from './context
 export type { DirectoryOptions } from './context/directory.js';
 export type { CellStores } from './context/entered-tenant.js';
 export type { OnPlatformAccess, PlatformAccess } from './context/platform.js';
-export type { SigningKey, SigningKeys } from './context/snapshot.js';
+export type { SigningKey, SigningKeys, SigningKeySource } from './context/snapshot.js';
 export {
   type AccessMode,
   bindTenant,

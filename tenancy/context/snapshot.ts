@@ -20,12 +20,19 @@ export interface SigningKey {
 
 /**
  * One key signs; the others are only verified with. To rotate: first add the new one to `verify` everywhere, then let it
- * sign, and take the old one out when the last text that it signed has expired.
+ * sign, and take the old one out when the last text that it signed has expired: for a workflow when it has ended or gone on as
+ * new, for a schedule when it was deleted and made again.
  */
 export interface SigningKeys {
   readonly sign: SigningKey;
   readonly verify?: readonly SigningKey[];
 }
+
+/**
+ * A function is asked at each signing and verifying, so that keys are replaced without a restart. What it returns is looked
+ * through once for each object, which must not be changed afterwards.
+ */
+export type SigningKeySource = SigningKeys | (() => SigningKeys);
 
 export interface Claims {
   readonly tenant: TenantId;
@@ -54,17 +61,20 @@ export const MAX_SNAPSHOT_LENGTH = 4_096;
 /** Clocks of two machines may differ by this much. Milliseconds. */
 export const CLOCK_SKEW = 60_000;
 
-export function createSigner(keys: SigningKeys, now: () => number = Date.now): Signer {
-  const known = new Map<string, Buffer>();
-  for (const { id, secret } of [keys.sign, ...(keys.verify ?? [])]) {
-    if (!KEY_ID.test(id)) throw new TypeError('the id of a signing key is not valid');
-    if (secret.length < 32) throw new TypeError('a signing key must have 32 bytes or more');
-    if (known.get(id)?.equals(secret) === false) throw new TypeError(`two signing keys are called ${id}`);
-    known.set(id, secret);
-  }
+/** @throws TypeError of keys that are none, now and whenever they are replaced */
+export function createSigner(source: SigningKeySource, now: () => number = Date.now): Signer {
+  const current = typeof source === 'function' ? source : () => source;
+  let keys = current();
+  let known = knownOf(keys);
+  const look = (): ReadonlyMap<string, Buffer> => {
+    const newest = current();
+    if (newest !== keys) [known, keys] = [knownOf(newest), newest];
+    return known;
+  };
   return {
     sign(purpose, claims) {
-      const { id, secret } = keys.sign;
+      // The first of them signs.
+      const [[id, secret]] = look() as unknown as [[string, Buffer]];
       const body = Buffer.from(canonicalJson(claims)).toString('base64url');
       const text = `${FORMAT}.${id}.${body}.${mac(secret, id, purpose, body).toString('base64url')}`;
       if (text.length > MAX_SNAPSHOT_LENGTH) throw new TypeError('the context is too large to be handed on');
@@ -76,7 +86,7 @@ export function createSigner(keys: SigningKeys, now: () => number = Date.now): S
       if (text.length > MAX_SNAPSHOT_LENGTH) throw refused('it is too long');
       const [format, id = '', body = '', given = '', ...more] = text.split('.');
       if (format !== FORMAT || more.length > 0) throw refused('it is not one of ours');
-      const secret = known.get(id);
+      const secret = look().get(id);
       if (secret === undefined) throw refused('its key is not known');
       const expected = mac(secret, id, purpose, body).toString('base64url');
       // As texts: base64url has several spellings of the same bytes. Both sides have one length by then.
@@ -91,6 +101,18 @@ export function createSigner(keys: SigningKeys, now: () => number = Date.now): S
       return claims;
     },
   };
+}
+
+/** By id, the one that signs first. Copies: whoever clears a secret that it has handed over would have nothing sign. */
+function knownOf({ sign, verify = [] }: SigningKeys): Map<string, Buffer> {
+  const known = new Map<string, Buffer>();
+  for (const { id, secret } of [sign, ...verify]) {
+    if (!KEY_ID.test(id)) throw new TypeError('the id of a signing key is not valid');
+    if (secret.length < 32) throw new TypeError('a signing key must have 32 bytes or more');
+    if (known.get(id)?.equals(secret) === false) throw new TypeError(`two signing keys are called ${id}`);
+    known.set(id, Buffer.from(secret));
+  }
+  return known;
 }
 
 /** What is handed on of a context. Baggage and roles stay behind: they hold words. */

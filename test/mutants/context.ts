@@ -74,6 +74,22 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     named: 'is refused as a request is',
   },
   {
+    name: 'context: a signing key that was withdrawn is believed until the next start',
+    file: 'tenancy/context/snapshot.ts',
+    find: 'if (newest !== keys)',
+    replace: 'if (newest === undefined)',
+    tests: SNAPSHOT,
+    named: 'replaced under 64 callers',
+  },
+  {
+    name: 'context: what was signed by a secret that was cleared is signed by nothing',
+    file: 'tenancy/context/snapshot.ts',
+    find: 'known.set(id, Buffer.from(secret));',
+    replace: 'known.set(id, secret);',
+    tests: SNAPSHOT,
+    named: 'as they were handed over',
+  },
+  {
     name: 'context: a claim is what the prototype of the claims says',
     file: 'tenancy/express/resolvers.ts',
     find: 'Object.hasOwn(object, name) ? object[name] : undefined;',

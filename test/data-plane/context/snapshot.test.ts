@@ -3,10 +3,10 @@ import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { createSigner, type Claims } from '../../../tenancy/context/snapshot.js';
 import { newTenantId } from '../../../domain/ids.js';
-import { currentTenant, type Tenantry } from '../../../tenancy/index.js';
+import { currentTenant, type SigningKey, type SigningKeys, type Tenantry } from '../../../tenancy/index.js';
 import { createWorld, type World } from '../../support/world.js';
 import { until } from '../../support/until.js';
-import { change, codeOf, insertTenant, open, signingKeys } from './support.js';
+import { change, codeOf, insertTenant, open, type Row, signingKeys } from './support.js';
 
 const BASE64URL = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.';
 const claims = (): Claims => ({
@@ -90,6 +90,17 @@ describe('the signed text', () => {
     expect(() => createSigner({ sign: next }).verify('job', old)).toThrow(
       expect.objectContaining({ code: 'CONTEXT_REFUSED' }),
     );
+  });
+
+  test('is signed by the keys as they were handed over, whatever becomes of them there', () => {
+    const [secret, other] = [randomBytes(32), randomBytes(32)];
+    const keys = { sign: { id: 'k1', secret: Buffer.from(secret) }, verify: [] };
+    const own = createSigner(keys);
+    keys.sign.secret.fill(0);
+    keys.sign = { id: 'k2', secret: other };
+    const text = own.sign('job', claims());
+    expect(own.verify('job', text)).toBeDefined();
+    expect(createSigner({ sign: { id: 'k1', secret } }).verify('job', text)).toBeDefined();
   });
 
   test('needs keys that are keys', () => {
@@ -188,6 +199,56 @@ describe('snapshot and restore', () => {
       );
     },
   );
+
+  test('have keys that are replaced under 64 callers: none is refused, and none is taken by a key that was withdrawn', async () => {
+    const rows = [await insertTenant(world), await insertTenant(world)];
+    const [first, ...later] = Array.from({ length: 3 }, (_, i) => ({ id: `r${i}`, secret: randomBytes(32) }));
+    // Two processes, which hear of a change one after the other.
+    const held: SigningKeys[] = Array.from({ length: 2 }, () => ({ sign: first as SigningKey }));
+    const processes = held.map((_, i) => open(world, { signingKeys: () => held[i] as SigningKeys }));
+    const traffic = { runs: true, rounds: Array.from({ length: 64 }, () => 0), last: '' };
+    const callers = traffic.rounds.map(async (_, i) => {
+      const [from, to] = (i % 2 === 0 ? processes : processes.toReversed()) as [Tenantry, Tenantry];
+      const { slug, tenantId } = rows[i % 3 === 0 ? 0 : 1] as Row;
+      while (traffic.runs) {
+        const text = await from.runWithTenant(slug, () => from.snapshot());
+        await new Promise((done) => setImmediate(done));
+        expect(await to.restore(text, (tenant) => tenant.tenantId)).toBe(tenantId);
+        traffic.last = text;
+        traffic.rounds[i] = (traffic.rounds[i] ?? 0) + 1;
+      }
+    });
+    const all = Promise.all(callers);
+    const become = async (keys: SigningKeys): Promise<void> => {
+      for (const i of held.keys()) {
+        held[i] = keys;
+        // What was signed before has been restored, and so was something after it.
+        const before = [...traffic.rounds];
+        const others = until('all go on', () => traffic.rounds.every((n, at) => n > (before[at] ?? 0) + 1));
+        await Promise.race([others, all]);
+      }
+    };
+    let sign = first as SigningKey;
+    for (const next of later) {
+      await become({ sign, verify: [next] });
+      await become({ sign: next, verify: [sign] });
+      const old = createSigner({ sign }).sign('job:job', { ...claims(), tenant: (rows[0] as Row).tenantId });
+      expect(await codeOf(() => processes[0]?.restore(old, () => 1))).toEqual({ came: 1 });
+      await become({ sign: next });
+      expect(await codeOf(() => processes[0]?.restore(old, () => 1))).toBe('CONTEXT_REFUSED');
+      sign = next;
+    }
+    traffic.runs = false;
+    await all;
+    expect(traffic.last).toContain(`.${sign.id}.`);
+    // One that is none is told to whoever asks, and keeps nothing from going on when it was mended.
+    const good = held[0] as SigningKeys;
+    held[0] = { sign: { id: 'r9', secret: randomBytes(5) } };
+    expect(await codeOf(() => processes[0]?.restore(traffic.last, () => 1))).toBeInstanceOf(TypeError);
+    held[0] = good;
+    expect(await codeOf(() => processes[0]?.restore(traffic.last, () => 1))).toEqual({ came: 1 });
+    await Promise.all(processes.map((one) => one.close()));
+  });
 
   test('need a tenant to be taken, and none or the same to be restored', async () => {
     const [a, b] = [await insertTenant(world), await insertTenant(world)];
