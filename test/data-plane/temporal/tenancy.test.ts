@@ -408,9 +408,17 @@ describe('signals and updates', () => {
   describe('that a validator looks at', () => {
     const start = async () => {
       const workflowId = fresh();
-      return as(acme, () =>
+      const handle = await as(acme, () =>
         client.workflow.start<typeof workflows.guarded>('guarded', { taskQueue, workflowId }),
       );
+      // Before its function has begun there is no handler, which Temporal says by itself.
+      const isBegun = (): Promise<boolean> =>
+        handle.query('wordsTried').then(
+          () => true,
+          () => false,
+        );
+      await until('its function has begun', isBegun);
+      return handle;
     };
     /** What the sender is told. */
     const told = async (work: Promise<unknown>): Promise<unknown> => {
