@@ -4,7 +4,7 @@
  * whose mode is `guard` this is the only one.
  */
 import type { Document } from 'mongodb';
-import { type OptionKind, type OptionTable } from './options.js';
+import type { OptionKind, OptionTable } from './options.js';
 import { elementsOf, readOnce } from './read-once.js';
 import { refused } from './refused.js';
 

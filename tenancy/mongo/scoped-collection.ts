@@ -27,8 +27,7 @@ import type {
 } from './call-types.js';
 import type { DocumentId, NewDocument } from './document-types.js';
 import { FindCursor } from './find-cursor.js';
-import type { Guard } from './guard.js';
-import { writes } from './guard.js';
+import { type Guard, writes } from './guard.js';
 import type { Login } from './login.js';
 import { NOT_INHERITED, OPTIONS, type OptionTable } from './options.js';
 import { elementsOf } from './read-once.js';

@@ -4,9 +4,9 @@
  * (`toPostgres`, `toJSON`), it does as its caller, and nothing of the caller's is asked again later.
  */
 import type { CustomTypesConfig } from 'pg';
-import { TenantryError } from '../../domain/errors.js';
 import { isSignal } from '../signal.js';
 import type { Statement } from './group.js';
+import { refused } from './refused.js';
 import { type Parameter, toParameter } from './wire.js';
 
 export interface Given {
@@ -77,6 +77,3 @@ function isTooLong(text: string, parameters: readonly Parameter[]): boolean {
   if (units * 3 <= LONGEST) return false;
   return [text, ...parameters].reduce((sum, part) => sum + Buffer.byteLength(part ?? ''), 0) > LONGEST;
 }
-
-const refused = (reason: string): TenantryError =>
-  new TenantryError('STATEMENT_REFUSED', { store: 'PostgreSQL', reason });

@@ -6,6 +6,7 @@
 import type { QueryResult } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
 import type { Connection } from './connection.js';
+import { GRACE_MS } from './transaction.js';
 
 export interface LaneOptions {
   readonly connections: number;
@@ -37,7 +38,6 @@ const SLOW_MS = 25;
  * bounds, rather than for another connection, which is bounded.
  */
 const STANDING_MS = 1_000;
-const GRACE_MS = 2_000;
 
 export class Lanes {
   readonly #open: () => Promise<Connection>;

@@ -5,10 +5,10 @@
  */
 import { EventEmitter } from 'node:events';
 import type { Pool, QueryResult } from 'pg';
-import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
-import { currentTenant, findCurrentTenant } from '../context/tenant-context.js';
+import { currentTenant, refuseOtherTenants } from '../context/tenant-context.js';
 import { configOf } from './given.js';
+import { refused, rolledBack } from './refused.js';
 import type { ScopedPostgres, ScopedQueryConfig } from './scoped.js';
 import { transactionCommand } from './statement.js';
 import type { Transaction } from './transaction.js';
@@ -75,7 +75,7 @@ export class TenantPool extends EventEmitter {
   /** @throws TenantryError NO_TENANT_CONTEXT, NESTED_TENANT_CONTEXT */
   source(): PoolSource {
     const source = this.#source();
-    refuseOthers(source.tenantId);
+    refuseOtherTenants(source.tenantId);
     return source;
   }
 }
@@ -99,7 +99,7 @@ class TenantPoolClient extends EventEmitter {
     const result = promised(() => {
       // As of now: what was asked before its release still runs.
       if (this.#released) throw refused('its client has been released');
-      refuseOthers(this.#source.tenantId);
+      refuseOtherTenants(this.#source.tenantId);
       return this.#inTurn(() => this.#run(config));
     });
     return answer(result, callback);
@@ -161,12 +161,6 @@ class TenantPoolClient extends EventEmitter {
 
 const poolOf = (scoped: ScopedPostgres): PoolSource => (scoped.pool as unknown as TenantPool).source();
 
-function refuseOthers(tenantId: TenantId): void {
-  const running = findCurrentTenant();
-  if (running !== undefined && running.tenantId !== tenantId)
-    throw new TenantryError('NESTED_TENANT_CONTEXT');
-}
-
 /** The ways in which pg takes a query: text or config, values, a callback last. */
 function argumentsOf(args: readonly unknown[]): {
   config: ScopedQueryConfig;
@@ -203,12 +197,3 @@ function answer<T>(result: Promise<T>, callback: Callback<T> | undefined): Promi
 }
 
 const ended = (command: string): QueryResult => ({ command, rowCount: null, oid: 0, fields: [], rows: [] });
-
-const refused = (reason: string): TenantryError =>
-  new TenantryError('STATEMENT_REFUSED', { store: 'PostgreSQL', reason });
-
-const rolledBack = (): TenantryError =>
-  new TenantryError('STORE_REFUSED', {
-    store: 'PostgreSQL',
-    reason: 'a statement had failed and the transaction was rolled back',
-  });

@@ -3,7 +3,6 @@
  * trip and one transaction, and the policies of the tables hold it to that tenant's rows.
  */
 import type { CustomTypesConfig, Pool, QueryResult, QueryResultRow } from 'pg';
-import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
 import {
@@ -20,6 +19,7 @@ import { InteractivePool } from './interactive.js';
 import { Lanes } from './lanes.js';
 import { TenantPool } from './pool-shape.js';
 import { isStalePlan } from './prepared.js';
+import { rolledBack } from './refused.js';
 import { admitStatement } from './statement.js';
 import { createTokenSource, type TokenSourceOptions } from './token.js';
 import {
@@ -307,11 +307,7 @@ async function finish<T>(
     throw error;
   }
   const { command } = await transaction.commit();
-  if (command === 'ROLLBACK')
-    throw new TenantryError('STORE_REFUSED', {
-      store: 'PostgreSQL',
-      reason: 'a statement had failed and the transaction was rolled back',
-    });
+  if (command === 'ROLLBACK') throw rolledBack();
   return result;
 }
 

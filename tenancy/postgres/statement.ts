@@ -5,7 +5,7 @@
  * that others have prepared; nor LOCK, which holds up all tenants. The server takes one statement at a time (extended
  * protocol), so the first word says what it is.
  */
-import { TenantryError } from '../../domain/errors.js';
+import { refused } from './refused.js';
 
 const ROWS = new Set(['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'MERGE', 'WITH', 'VALUES', 'TABLE']);
 const IN_TRANSACTION = new Set(['SAVEPOINT', 'RELEASE', 'DECLARE', 'FETCH', 'MOVE', 'CLOSE']);
@@ -121,5 +121,5 @@ function withoutComments(text: string): string {
 }
 
 function refuse(reason: string): never {
-  throw new TenantryError('STATEMENT_REFUSED', { store: 'PostgreSQL', reason });
+  throw refused(reason);
 }

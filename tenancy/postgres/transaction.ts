@@ -9,6 +9,7 @@ import type { Ahead, Connection } from './connection.js';
 import { type Given, type Limits, limitsOf, statementOf } from './given.js';
 import type { Statement } from './group.js';
 import type { InteractivePool } from './interactive.js';
+import { refused } from './refused.js';
 import { admitStatement, isCursor, isRollback } from './statement.js';
 
 export type IsolationLevel = 'read committed' | 'repeatable read' | 'serializable';
@@ -225,8 +226,6 @@ const LEVELS: Record<IsolationLevel, string> = {
 export const isLonger = (timeoutMs: number, limitMs: number): boolean =>
   limitMs > 0 && (timeoutMs <= 0 || timeoutMs > limitMs);
 
-const refused = (reason: string): TenantryError =>
-  new TenantryError('STATEMENT_REFUSED', { store: 'PostgreSQL', reason });
 const ended = (): TenantryError => refused('its transaction has ended');
 const outlived = (): TenantryError =>
   new TenantryError('STORE_REFUSED', {
