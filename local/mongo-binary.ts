@@ -11,8 +11,7 @@ import { findOnPath, findServer, type Found, onThePath, versionOf, type Way } fr
 import type { MongoKind } from './mongo-flavour.js';
 import { installCommand } from './package.js';
 import { reported } from './report.js';
-import { reasonOf } from './reason.js';
-import { type ServerOptions } from './server.js';
+import type { ServerOptions } from './server.js';
 
 export interface FoundMongo extends Found {
   readonly kind: MongoKind;
@@ -226,9 +225,9 @@ async function findPython(o: Search): Promise<string | undefined> {
         withinMs: 20_000,
       });
       return binary;
-    } catch (error) {
+    } catch {
       o.signal?.throwIfAborted();
-      reasonOf(error); // too old, or a shim without a Python behind it: the next name
+      // Too old, or a shim without a Python behind it: the next name.
     }
   }
   return undefined;

@@ -27,7 +27,8 @@ export async function startProcesses(o: {
   if (worker.status === 'fulfilled' && api.status === 'fulfilled')
     return { apiUrl: `http://127.0.0.1:${api.value.port}`, stop };
   await stop();
-  throw worker.status === 'rejected' ? worker.reason : api.status === 'rejected' ? api.reason : new Error();
+  const failed = [worker, api].find((one) => one.status === 'rejected');
+  throw failed?.reason;
 }
 
 function startNode(

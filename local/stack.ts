@@ -2,13 +2,14 @@
 
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
+import { SEARCH_ATTRIBUTES } from '../domain/contracts.js';
 import { isLock, livingHolder, tryLock } from './lock.js';
 import { type MongoServer, startMongo } from './mongo.js';
 import { startPostgres } from './postgres.js';
 import { startRedis } from './redis.js';
 import type { Report } from './report.js';
 import { reasonOf } from './reason.js';
-import { type RunningServer } from './server.js';
+import type { RunningServer } from './server.js';
 import { startTemporal } from './temporal.js';
 
 export interface StackOptions {
@@ -33,13 +34,10 @@ export interface Stack {
   stop(): Promise<void>;
 }
 
-/** Keywords without personal data, by which operators find runs. */
-export const searchAttributes = {
-  TenantId: 'Keyword',
-  OperationKind: 'Keyword',
-  Cell: 'Keyword',
-  Plan: 'Keyword',
-} as const;
+/** As the dev server takes them at its start, before any worker could register them. */
+export const searchAttributes: Readonly<Record<string, 'Keyword'>> = Object.fromEntries(
+  SEARCH_ATTRIBUTES.map((name) => [name, 'Keyword' as const]),
+);
 
 export class StackInUseError extends Error {
   override readonly name = 'StackInUseError';
