@@ -1,7 +1,23 @@
 /** Errors of the table as Temporal failures: type = code, and whether another attempt makes sense. */
 import { ApplicationFailure } from '@temporalio/common';
 import type { Logger } from 'pino';
+import { catalogueError } from '../catalogue/pool.js';
 import { TenantryError } from '../domain/errors.js';
+import type { ActivityDependencies } from './dependencies.js';
+
+/**
+ * A statement on the catalogue, for an activity that is nothing else.
+ * @throws ApplicationFailure
+ */
+export function inCatalogue<T>(
+  { log }: Pick<ActivityDependencies, 'log'>,
+  activity: string,
+  statement: Promise<T>,
+): Promise<T> {
+  return statement.catch((error: unknown) => {
+    throw toApplicationFailure(catalogueError(error), log, activity);
+  });
+}
 
 /**
  * Only the code and the table's message go into the history; what the driver said may hold values and is logged.

@@ -4,9 +4,9 @@ import { catalogueError } from '../catalogue/pool.js';
 import type { ProbedParty } from '../catalogue/isolation-probes.js';
 import type { IsolationProbeActivities } from '../domain/contracts.js';
 import { toRecordedError } from '../domain/errors.js';
-import type { StoreName } from '../domain/operation.js';
 import { settled } from '../domain/settled.js';
 import type { PreparedCell } from '../tenancy/cell-registry.js';
+import { openCredential } from '../tenancy/credential.js';
 import { crossMongo } from '../tenancy/mongo/crossing.js';
 import { canMongoBeProbedAcross } from '../tenancy/mongo/enforcement.js';
 import { crossPostgres } from '../tenancy/postgres/crossing.js';
@@ -15,21 +15,18 @@ import { breachFirst } from '../tenancy/flaw.js';
 import { inStore } from '../tenancy/store-error.js';
 import type { ActivityDependencies } from './dependencies.js';
 import { eachLimited } from './each-limited.js';
-import { toApplicationFailure } from './failure.js';
+import { inCatalogue, toApplicationFailure } from './failure.js';
 
 /** Each logs in as a MongoDB user, which is processor time on both sides. */
 const PAIRS_AT_ONCE = 4;
 
 export function isolationProbeActivities(deps: ActivityDependencies): IsolationProbeActivities {
   const { isolationProbes } = deps.catalogue;
-  const quick = async <T>(name: string, work: Promise<T>): Promise<T> =>
-    work.catch((error: unknown) => {
-      throw toApplicationFailure(catalogueError(error), deps.log, name);
-    });
   return {
-    beginIsolationProbe: ({ operationId }) => quick('begin probe', isolationProbes.begin(operationId)),
+    beginIsolationProbe: ({ operationId }) =>
+      inCatalogue(deps, 'begin probe', isolationProbes.begin(operationId)),
     closeIsolationProbe: ({ operationId, error }) =>
-      quick('close probe', isolationProbes.close(operationId, error)),
+      inCatalogue(deps, 'close probe', isolationProbes.close(operationId, error)),
 
     async probeCell({ operationId, cell, sample }) {
       const { attempt } = Context.current().info;
@@ -75,12 +72,10 @@ async function cross(
   as: ProbedParty,
   target: ProbedParty,
 ): Promise<void> {
-  const party = (store: StoreName) => {
-    const credential = as.credentials.find((c) => c.store === store);
-    if (credential === undefined) throw new Error(`no credential of ${store}`);
-    const place = { tenantId: as.tenantId, store, version: credential.version };
-    return { tenantId: as.tenantId, password: deps.secrets.open(credential.sealed, place) };
-  };
+  const party = (store: 'mongo' | 'redis') => ({
+    tenantId: as.tenantId,
+    password: openCredential(deps.secrets, as.tenantId, store, as.credentials),
+  });
   const crossings = [
     inStore(
       'postgres',

@@ -1,9 +1,8 @@
 /** The catalogue's side of an operation: admitted, withdrawn, activated, closed. Quick, so run as local activities. */
 import { asyncLocalStorage } from '@temporalio/activity';
-import { catalogueError } from '../catalogue/pool.js';
 import type { Lateness, TenantActivities } from '../domain/contracts.js';
 import type { ActivityDependencies } from './dependencies.js';
-import { toApplicationFailure } from './failure.js';
+import { inCatalogue } from './failure.js';
 
 type LifecycleActivities = Pick<
   TenantActivities,
@@ -12,23 +11,20 @@ type LifecycleActivities = Pick<
 
 export function lifecycleActivities(deps: ActivityDependencies): LifecycleActivities {
   const { admission, steps } = deps.catalogue;
-  const quick = async <T>(name: string, work: Promise<T>): Promise<T> =>
-    work.catch((error: unknown) => {
-      throw toApplicationFailure(catalogueError(error), deps.log, name);
-    });
   return {
     async admitProvision({ operationId, attempt, admitBy }) {
       const admitting = admission.admitProvision(operationId, attempt, deps.blueprint, admitBy);
-      const answer = await quick('admit', admitting);
+      const answer = await inCatalogue(deps, 'admit', admitting);
       return { ...answer, ...lateness() };
     },
 
     withdrawAdmission: ({ operationId, attempt }) =>
-      quick('withdraw', admission.withdraw(operationId, attempt)),
+      inCatalogue(deps, 'withdraw', admission.withdraw(operationId, attempt)),
 
-    activateTenant: (fence) => quick('activate', steps.activate(fence)),
+    activateTenant: (fence) => inCatalogue(deps, 'activate', steps.activate(fence)),
 
-    closeOperation: ({ status, error, ...fence }) => quick('close', steps.close(fence, { status, error })),
+    closeOperation: ({ status, error, ...fence }) =>
+      inCatalogue(deps, 'close', steps.close(fence, { status, error })),
   };
 }
 

@@ -9,9 +9,10 @@ import type { Fence, StepResult } from '../domain/contracts.js';
 import { toRecordedError } from '../domain/errors.js';
 import type { AllocationState, StepName, StoreName } from '../domain/operation.js';
 import type { PreparedCell } from '../tenancy/cell-registry.js';
+import { openCredential } from '../tenancy/credential.js';
 import { storeError } from '../tenancy/store-error.js';
 import type { ActivityDependencies } from './dependencies.js';
-import { toApplicationFailure } from './failure.js';
+import { inCatalogue, toApplicationFailure } from './failure.js';
 import { takenBack } from './take-back.js';
 
 /** What an effect gets to work with. */
@@ -100,9 +101,7 @@ async function begin(
   { name, stores }: Frame,
   fence: Fence,
 ): Promise<StepContext> {
-  const begun = await deps.catalogue.steps.begin(fence, name).catch((error: unknown) => {
-    throw toApplicationFailure(catalogueError(error), deps.log, name);
-  });
+  const begun = await inCatalogue(deps, name, deps.catalogue.steps.begin(fence, name));
   return contextOf(deps, fence, begun).catch(async (error: unknown) => {
     throw await failed(deps, { name, stores }, { fence, begun }, errorOf(stores, error));
   });
@@ -135,11 +134,6 @@ async function contextOf(deps: ActivityDependencies, fence: Fence, begun: BegunS
     fence,
     begun,
     connections,
-    password(store) {
-      const credential = begun.credentials.find((c) => c.store === store);
-      if (credential === undefined) throw new Error(`no credential of ${store}`);
-      const place = { tenantId: fence.tenantId, store, version: credential.version };
-      return deps.secrets.open(credential.sealed, place);
-    },
+    password: (store) => openCredential(deps.secrets, fence.tenantId, store, begun.credentials),
   };
 }

@@ -10,6 +10,7 @@ import type { AllocationKind, OperationStatus, StoreName } from '../domain/opera
 import { mayBecome, type TenantState } from '../domain/tenant-state.js';
 import type { CreateTenantBody } from '../domain/requests.js';
 import { holdCells, placeInCell } from './cells.js';
+import type { SealedCredential } from './credentials.js';
 import { holdOperation, holdRequest } from './lock.js';
 import { transaction } from './pool.js';
 import { forgetRequest, useUp } from './requests.js';
@@ -21,12 +22,6 @@ export interface PlannedAllocation {
   readonly kind: AllocationKind;
   readonly name: string;
   readonly specHash: string;
-}
-
-export interface SealedCredential {
-  readonly store: 'mongo' | 'redis';
-  readonly version: number;
-  readonly sealed: Buffer;
 }
 
 /** What provisioning is going to make for a tenant, and the passwords it will use; from the manifest. */

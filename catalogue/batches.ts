@@ -7,7 +7,7 @@ import type { BatchFence } from '../domain/contracts.js';
 import { type RecordedError, TenantryError, toRecordedError } from '../domain/errors.js';
 import type { CellName, OperationId, TenantId } from '../domain/ids.js';
 import type { AllocationState, OperationStatus, StoreName } from '../domain/operation.js';
-import type { SealedCredential } from './admission.js';
+import { type CredentialJson, credentialsOf, type SealedCredential } from './credentials.js';
 import { holdOperation, whileHolding } from './lock.js';
 import { RESIDUE, restateResidue } from './residue.js';
 import { whileUndoing } from './undo-lock.js';
@@ -53,7 +53,7 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
         tenant_id: TenantId;
         generation: string;
         cell: CellName;
-        credentials: { store: 'mongo' | 'redis'; version: number; sealed: string }[];
+        credentials: CredentialJson[];
         attempts: number;
       }>({
         name: 'batch-begin',
@@ -75,7 +75,7 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
         tenantId: row.tenant_id,
         generation: Number(row.generation),
         cell: row.cell,
-        credentials: row.credentials.map((c) => ({ ...c, sealed: Buffer.from(c.sealed, 'base64') })),
+        credentials: credentialsOf(row.credentials),
       }));
       return { attempt: rows[0]?.attempts, tenants };
     },

@@ -1,7 +1,8 @@
 /** Canaries in the ledger: tenants of Tenantry's own, one for each cell, made without an operation. */
 import type { Pool } from 'pg';
 import type { CellName, TenantId } from '../domain/ids.js';
-import { allocationColumns, type Blueprint, type SealedCredential } from './admission.js';
+import { allocationColumns, type Blueprint } from './admission.js';
+import type { SealedCredential } from './credentials.js';
 import { transaction } from './pool.js';
 
 export function canaryRepository(pool: Pool) {

@@ -45,10 +45,6 @@ export function openCatalogue({
     requests: requestRepository(pool),
     steps: stepRepository(pool, undoing, takingBack),
     tenants: tenantRepository(pool, undoing),
-    /** @throws when the catalogue cannot be reached or was not migrated. */
-    async ping(): Promise<void> {
-      await pool.query('SELECT FROM cell LIMIT 1');
-    },
     /** Whether it was brought to the shape that this version works with. */
     hasItsShape: (): Promise<boolean> => hasItsShape(pool),
     async close(): Promise<void> {

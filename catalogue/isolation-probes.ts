@@ -3,7 +3,7 @@ import type { Pool } from 'pg';
 import { type RecordedError, TenantryError, toRecordedError } from '../domain/errors.js';
 import type { CellName, OperationId, TenantId } from '../domain/ids.js';
 import type { OperationStatus } from '../domain/operation.js';
-import type { SealedCredential } from './admission.js';
+import { type CredentialJson, credentialsOf, type SealedCredential } from './credentials.js';
 
 /** A tenant with the newest of its passwords in each store. */
 export interface ProbedParty {
@@ -36,10 +36,7 @@ export function isolationProbeRepository(pool: Pool) {
 
     /** Active tenants of a cell at random, and its canary, so that one tenant alone is tried too. */
     async sample(cell: CellName, count: number): Promise<ProbedParty[]> {
-      const { rows } = await pool.query<{
-        tenantId: TenantId;
-        credentials: { store: 'mongo' | 'redis'; version: number; sealed: string }[];
-      }>(
+      const { rows } = await pool.query<{ tenantId: TenantId; credentials: CredentialJson[] }>(
         `WITH chosen AS (
            (SELECT id FROM tenant WHERE cell = $1 AND state = 'active' AND NOT system ORDER BY random() LIMIT $2)
            UNION ALL
@@ -55,7 +52,7 @@ export function isolationProbeRepository(pool: Pool) {
       );
       return rows.map(({ tenantId, credentials }) => ({
         tenantId,
-        credentials: credentials.map((c) => ({ ...c, sealed: Buffer.from(c.sealed, 'base64') })),
+        credentials: credentialsOf(credentials),
       }));
     },
 

@@ -96,16 +96,6 @@ export function operationRepository(pool: Pool) {
       return rows;
     },
 
-    /** The operation that runs on a tenant now. */
-    async runningOn(tenant: TenantId): Promise<OperationRecord | undefined> {
-      const { rows } = await pool.query<OperationRecord>(
-        `SELECT ${COLUMNS} FROM operation WHERE tenant_id = $1 AND status = 'running'
-          ORDER BY started_at DESC LIMIT 1`,
-        [tenant],
-      );
-      return rows[0];
-    },
-
     /** Running operations begun before `age` milliseconds ago, oldest first. */
     async runningSince(age: number, limit: number): Promise<OperationRecord[]> {
       const { rows } = await pool.query<OperationRecord>(

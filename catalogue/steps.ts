@@ -14,6 +14,7 @@ import type {
   StepName,
   StoreName,
 } from '../domain/operation.js';
+import { type CredentialJson, credentialsOf, type SealedCredential } from './credentials.js';
 import { holdOperation, whileHolding } from './lock.js';
 import { RESIDUE, restateResidue } from './residue.js';
 import { whileUndoing } from './undo-lock.js';
@@ -24,7 +25,7 @@ export interface BegunStep {
   /** Of every store. */
   readonly allocations: readonly Allocation[];
   /** The newest version for each store. */
-  readonly credentials: readonly { store: 'mongo' | 'redis'; version: number; sealed: Buffer }[];
+  readonly credentials: readonly SealedCredential[];
 }
 
 export interface Undone {
@@ -37,7 +38,7 @@ interface BegunRow {
   readonly cell: CellName;
   readonly attempts: number;
   readonly allocations: Allocation[] | null;
-  readonly credentials: { store: 'mongo' | 'redis'; version: number; sealed: string }[] | null;
+  readonly credentials: CredentialJson[] | null;
 }
 
 // Both rows are locked: a statement that waited for a closing or an undo to commit looks at what it has left.
@@ -102,7 +103,7 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
         cell: row.cell,
         attempts: row.attempts,
         allocations: row.allocations ?? [],
-        credentials: (row.credentials ?? []).map((c) => ({ ...c, sealed: Buffer.from(c.sealed, 'base64') })),
+        credentials: credentialsOf(row.credentials),
       };
     },
 

@@ -11,6 +11,7 @@ import { type CellName, tenantId, type TenantId } from '../domain/ids.js';
 import { settled } from '../domain/settled.js';
 import type { SecretBox } from '../keys/sealed-secret.js';
 import type { CellConnections } from './cell-connections.js';
+import { openCredential } from './credential.js';
 import type { CollectionLayout } from './mongo/layout.js';
 import { openTenantClient } from './mongo/tenant-client.js';
 import { ensureTenantDatabase } from './mongo/tenant-database.js';
@@ -38,11 +39,7 @@ export async function ensureCanary(options: CanaryOptions, connections: CellConn
   const { cell, mongo, mongoUrl, postgres, redis } = connections;
   const id = canaryId(cell.name);
   const credentials = await catalogue.canaries.intend(cell.name, id, blueprint);
-  const password = (store: 'mongo' | 'redis'): string => {
-    const credential = credentials.find((c) => c.store === store);
-    if (credential === undefined) throw new Error(`the canary has no credential of ${store}`);
-    return secrets.open(credential.sealed, { tenantId: id, store, version: credential.version });
-  };
+  const password = (store: 'mongo' | 'redis'): string => openCredential(secrets, id, store, credentials);
   const namespace = { tenantId: id, password: password('redis') };
   const [foreign] = await settled([
     inStore('redis', ensureNamespaces(redis, [namespace])),

@@ -10,10 +10,11 @@ import { toRecordedError } from '../../domain/errors.js';
 import type { CellName, TenantId } from '../../domain/ids.js';
 import type { AllocationState, StoreName } from '../../domain/operation.js';
 import type { PreparedCell } from '../../tenancy/cell-registry.js';
+import { openCredential } from '../../tenancy/credential.js';
 import { storeError } from '../../tenancy/store-error.js';
 import type { ActivityDependencies } from '../dependencies.js';
 import { eachLimited } from '../each-limited.js';
-import { toApplicationFailure } from '../failure.js';
+import { inCatalogue, toApplicationFailure } from '../failure.js';
 import { takenBack } from '../take-back.js';
 
 /** Tenants of a chunk in one cell, with the cell's connections. */
@@ -52,9 +53,7 @@ export async function chunkStep(
   const { batches } = deps.catalogue;
   const { name, stores, leaves } = definition;
   const step = `${name} ${chunkLabel(fence)}`;
-  const { attempt, tenants } = await batches.begin(fence, step).catch((error: unknown) => {
-    throw toApplicationFailure(catalogueError(error), deps.log, step);
-  });
+  const { attempt, tenants } = await inCatalogue(deps, step, batches.begin(fence, step));
   try {
     const failed: TenantFailure[] = [];
     const evidence: unknown[] = [];
@@ -159,11 +158,7 @@ async function cellChunk(
   return {
     connections: await cells.get(cell),
     tenants,
-    password({ tenantId, credentials }, store) {
-      const credential = credentials.find((c) => c.store === store);
-      if (credential === undefined) throw new Error(`no credential of ${store}`);
-      return secrets.open(credential.sealed, { tenantId, store, version: credential.version });
-    },
+    password: ({ tenantId, credentials }, store) => openCredential(secrets, tenantId, store, credentials),
     heartbeat() {
       context.heartbeat();
       context.cancellationSignal.throwIfAborted();

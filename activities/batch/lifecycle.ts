@@ -1,13 +1,12 @@
 /** The catalogue's side of a batch, and the undoing of what failed in it. */
 import { Context } from '@temporalio/activity';
 import type { DoomedTenant } from '../../catalogue/batches.js';
-import { catalogueError } from '../../catalogue/pool.js';
 import type { BatchActivities } from '../../domain/contracts.js';
 import { TenantryError } from '../../domain/errors.js';
 import { inStore } from '../../tenancy/store-error.js';
 import type { ActivityDependencies } from '../dependencies.js';
 import { eachLimited } from '../each-limited.js';
-import { toApplicationFailure } from '../failure.js';
+import { inCatalogue } from '../failure.js';
 import { lateness } from '../lifecycle.js';
 import { removal } from '../removal.js';
 
@@ -20,22 +19,26 @@ export function batchLifecycleActivities(
   'admitBatch' | 'withdrawBatch' | 'batchActivate' | 'batchFail' | 'batchUndo' | 'batchAbandon' | 'closeBatch'
 > {
   const { batches } = deps.catalogue;
-  const quick = async <T>(name: string, work: Promise<T>): Promise<T> =>
-    work.catch((error: unknown) => {
-      throw toApplicationFailure(catalogueError(error), deps.log, name);
-    });
   return {
     async admitBatch({ operationId, attempt, admitBy }) {
-      const answer = await quick('admit', batches.admit(operationId, attempt, deps.blueprint, admitBy));
+      const answer = await inCatalogue(
+        deps,
+        'admit',
+        batches.admit(operationId, attempt, deps.blueprint, admitBy),
+      );
       return { ...answer, ...lateness() };
     },
-    withdrawBatch: ({ operationId, attempt }) => quick('withdraw', batches.withdraw(operationId, attempt)),
-    batchActivate: async (fence) => ({ failed: await quick('activate', batches.activate(fence)) }),
-    batchFail: ({ status, error, ...fence }) => quick('fail', batches.fail(fence, status, error)),
-    closeBatch: ({ operationId, attempt }) => quick('close', batches.close(operationId, attempt)),
+    withdrawBatch: ({ operationId, attempt }) =>
+      inCatalogue(deps, 'withdraw', batches.withdraw(operationId, attempt)),
+    batchActivate: async (fence) => ({
+      failed: await inCatalogue(deps, 'activate', batches.activate(fence)),
+    }),
+    batchFail: ({ status, error, ...fence }) => inCatalogue(deps, 'fail', batches.fail(fence, status, error)),
+    closeBatch: ({ operationId, attempt }) => inCatalogue(deps, 'close', batches.close(operationId, attempt)),
 
     batchUndo: (fence) =>
-      quick(
+      inCatalogue(
+        deps,
         'undo',
         batches.undo(fence, async () => {
           const doomed = await batches.toUndo(fence);
@@ -53,8 +56,8 @@ export function batchLifecycleActivities(
       ),
 
     async batchAbandon(fence) {
-      const doomed = await quick('abandon', batches.toUndo(fence));
-      await quick('abandon', batches.undone(fence, doomed, false));
+      const doomed = await inCatalogue(deps, 'abandon', batches.toUndo(fence));
+      await inCatalogue(deps, 'abandon', batches.undone(fence, doomed, false));
     },
   };
 }
