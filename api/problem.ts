@@ -10,8 +10,6 @@ import {
   problemOf as problemOfTable,
 } from '../domain/problem.js';
 
-export type { FieldError, Problem } from '../domain/problem.js';
-
 /** More than one thing wrong with a request. */
 export class ValidationError extends TenantryError {
   constructor(readonly fields: readonly [FieldError, ...FieldError[]]) {

@@ -1,6 +1,7 @@
 /** Checks what came in against a schema and says which fields are wrong, in the words of the request. */
 import type { z } from 'zod';
-import { type FieldError, ValidationError } from './problem.js';
+import type { FieldError } from '../domain/problem.js';
+import { ValidationError } from './problem.js';
 
 /** Enough to mend a request by; a batch of 1,000 could have many thousands. */
 const MOST_ERRORS = 20;

@@ -112,8 +112,8 @@ async function checkReadiness({ catalogue, temporal, config, closing, logger }: 
     return queue.pollers.length;
   };
   const [cells, workers] = await Promise.all([
-    within(PATIENCE, cellsOf(catalogue), failed('catalogue')),
-    within(PATIENCE, countWorkers, failed('temporal')),
+    answerWithin(PATIENCE, cellsOf(catalogue), failed('catalogue')),
+    answerWithin(PATIENCE, countWorkers, failed('temporal')),
   ]);
   return {
     ready:
@@ -158,7 +158,7 @@ function viewCell({
 }
 
 /** The result, or undefined when it failed or took too long; why is for the log, not for whoever asks. */
-async function within<T>(
+async function answerWithin<T>(
   milliseconds: number,
   work: () => Promise<T>,
   failed: (error: unknown) => void,
