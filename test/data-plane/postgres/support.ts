@@ -200,3 +200,9 @@ export async function running({ admin }: TestCell, text: string): Promise<number
 
 export const isRunning = async (cell: TestCell, text: string): Promise<boolean> =>
   (await running(cell, text)) > 0;
+
+/** The labels of all things that a tenant sees. */
+export const labels = async (scoped: Pick<ScopedPostgres, 'query'>): Promise<string[]> =>
+  (await scoped.query<{ label: string }>('SELECT label FROM app.things ORDER BY id')).rows.map(
+    ({ label }) => label,
+  );
