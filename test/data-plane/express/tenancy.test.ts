@@ -1,16 +1,12 @@
 /** Requests to a product's Express application: whose they are, and what is answered when that is nobody's to say. */
-import { request as ask } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import express, { type Express, type Request } from 'express';
+import type { Express, Request } from 'express';
 import {
   claim,
-  currentTenant,
   header,
   host,
   path,
   type Resolver,
   subdomain,
-  tenancyProblems,
   type TenancyOptions,
   type Tenantry,
 } from '../../../tenancy/index.js';
@@ -18,7 +14,8 @@ import { normaliseHost } from '../../../tenancy/express/resolvers.js';
 import { createWorld, type World } from '../../support/world.js';
 import { startProvision } from '../../support/provision.js';
 import { until } from '../../support/until.js';
-import { change, insertTenant, open, ownerOf, type Row } from '../context/support.js';
+import { change, insertTenant, open, type Row } from '../context/support.js';
+import { type Ask, type Reply, serveTellingWhose } from './telling-whose.js';
 
 let world: World;
 let tenantry: Tenantry;
@@ -40,69 +37,14 @@ afterAll(async () => {
   await world.close();
 });
 
-interface Reply {
-  readonly status: number;
-  readonly type: string;
-  readonly headers: Record<string, unknown>;
-  readonly body: Record<string, unknown>;
-}
-type Ask = (path: string, headers?: Record<string, string>, method?: string) => Promise<Reply>;
-
 async function serve(
   resolve: [Resolver, ...Resolver[]],
   more: { options?: Partial<TenancyOptions>; before?: (app: Express) => void; of?: Tenantry } = {},
 ): Promise<Ask> {
-  const app = express();
-  more.before?.(app);
-  app.use((more.of ?? tenantry).tenancy({ resolve, ...more.options }));
-  app.use(express.json());
-  app.all(/.*/, async (request, response) => {
-    await new Promise((done) => setImmediate(done));
-    const { tenantId, mode, correlationId, principal, traceparent, baggage, pg } = currentTenant();
-    response.json({
-      tenantId,
-      mode,
-      correlationId,
-      principal,
-      traceparent,
-      baggage,
-      url: request.url,
-      pg: ownerOf(pg),
-      body: request.body as unknown,
-    });
-  });
-  app.use(tenancyProblems());
-  const server = app.listen(0, '127.0.0.1');
-  await new Promise((done) => server.once('listening', done));
-  closing.push(
-    () =>
-      new Promise((done) => {
-        server.close(done);
-        server.closeAllConnections();
-      }),
-  );
-  const { port } = server.address() as AddressInfo;
-  return (url, headers = {}, method = 'GET') =>
-    new Promise((answered, failed) => {
-      ask({ port, host: '127.0.0.1', path: url, method, headers }, (response) => {
-        let text = '';
-        response
-          .setEncoding('utf8')
-          .on('data', (chunk: string) => {
-            text += chunk;
-          })
-          .on('end', () =>
-            answered({
-              status: response.statusCode ?? 0,
-              type: response.headers['content-type'] ?? '',
-              headers: response.headers,
-              body: text === '' ? {} : (JSON.parse(text) as Record<string, unknown>),
-            }),
-          );
-      })
-        .once('error', failed)
-        .end(method === 'POST' ? '{}' : undefined);
-    });
+  const middleware = (more.of ?? tenantry).tenancy({ resolve, ...more.options });
+  const { ask, close } = await serveTellingWhose(middleware, more.before);
+  closing.push(close);
+  return ask;
 }
 
 const whose = (reply: Reply): unknown => reply.body['tenantId'] ?? reply.body['code'];
