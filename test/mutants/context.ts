@@ -10,6 +10,7 @@ const TOKENS = ['test/data-plane/express/tokens.test.ts'];
 const UPGRADE = ['test/data-plane/express/upgrade.test.ts'];
 const ODD_REQUESTS = ['test/data-plane/express/odd-requests.test.ts'];
 const TEMPORAL = ['test/data-plane/temporal/tenancy.test.ts'];
+const MESSAGES = ['test/data-plane/temporal/messages.test.ts'];
 
 export const CONTEXT_MUTANTS: readonly Mutant[] = [
   {
@@ -385,7 +386,7 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     file: 'tenancy/temporal/passes.ts',
     find: "if (claims.tenant !== run_.tenant) throw refused('it is another tenant’s');",
     replace: '',
-    tests: TEMPORAL,
+    tests: MESSAGES,
     named: 'signals and updates that are unsigned',
   },
   {
@@ -393,7 +394,7 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     file: 'tenancy/temporal/index.ts',
     find: 'passes.checkMessage(text, workflowId, claims);',
     replace: 'if (objection === undefined) passes.checkMessage(text, workflowId, claims);',
-    tests: TEMPORAL,
+    tests: MESSAGES,
     named: 'that a validator looks at',
   },
   {
@@ -401,7 +402,7 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     file: 'tenancy/temporal/index.ts',
     find: 'if (isTakenOver) throw',
     replace: 'if (isTakenOver === undefined) throw',
-    tests: TEMPORAL,
+    tests: MESSAGES,
     named: 'had accepted',
   },
   {
@@ -409,7 +410,7 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     file: 'tenancy/temporal/passes.ts',
     find: "if (claims.boundTo !== bound('message', workflowId)) throw refused('it is for another workflow');",
     replace: '',
-    tests: TEMPORAL,
+    tests: MESSAGES,
     named: 'signals and updates that are unsigned',
   },
 ];
