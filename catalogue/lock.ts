@@ -1,12 +1,12 @@
 /**
- * Locks that a transaction takes before it looks: an advisory one, so that two processes which start at once do not both
- * change the shape of a database, an operation's own row, and that of its request.
+ * Locks that a transaction takes before it reads: an advisory lock, so that two processes which start at once do not both
+ * migrate a database; the row of an operation; and the row of its request.
  */
 import type { ClientBase, Pool, PoolClient } from 'pg';
 import type { OperationId } from '../domain/ids.js';
 import { transaction } from './pool.js';
 
-/** Runs `work` in a transaction that holds the named lock; the lock goes with the transaction, however it ends. */
+/** Runs `work` in a transaction that holds the named lock, which ends with the transaction, however that ends. */
 export async function inLockedTransaction<T>(
   client: ClientBase,
   name: string,
@@ -25,8 +25,8 @@ export async function inLockedTransaction<T>(
 }
 
 /**
- * Runs `work` while nobody else writes under the operation. A statement that waits for that in its middle would go on with
- * what it saw before: those of `work` see what the others have written meanwhile.
+ * Runs `work` while nobody else writes under the operation. The lock is taken by a statement of its own, because a statement that
+ * waits for a lock goes on with the snapshot from before it: the statements of `work` see what others wrote meanwhile.
  */
 export function whileHolding<T>(
   pool: Pool,
@@ -39,12 +39,13 @@ export function whileHolding<T>(
   });
 }
 
+/** Locks the operation's row until the transaction ends. */
 export async function holdOperation(client: PoolClient, operationId: OperationId): Promise<void> {
   const text = 'SELECT FROM operation WHERE id = $1 FOR NO KEY UPDATE';
   await client.query({ name: 'operation-hold', text, values: [operationId] });
 }
 
-/** An admission that is under way either has this row, and is waited for, or will find that it is gone. */
+/** Locks the request's row. An admission that is under way holds it already, and is waited for; a later one finds it gone. */
 export async function holdRequest(client: PoolClient, operationId: OperationId): Promise<void> {
   await client.query('SELECT FROM request WHERE operation_id = $1 FOR UPDATE', [operationId]);
 }

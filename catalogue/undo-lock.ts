@@ -1,6 +1,6 @@
 /**
- * An undo at work keeps the next attempt of its operation out, however long the run that asked for it has been over: that
- * attempt would make what is still being removed, and a store cannot tell the two apart.
+ * While an undo is at work, no further attempt of its operation is admitted, even if the run that asked for the undo is long
+ * over. Otherwise the attempt would make what the undo is still removing, and a store cannot tell the two apart.
  */
 import type { Pool, PoolClient } from 'pg';
 import { TenantryError } from '../domain/errors.js';
@@ -10,7 +10,7 @@ import { transaction } from './pool.js';
 const keyOf = (id: string): string => `hashtextextended('tenantry:undo:' || ${id}, 0)`;
 const KEY = keyOf('$1');
 
-/** Runs `work` while no attempt is admitted. Shared: several undos may be at work at once. */
+/** Runs `work` while no attempt is admitted. The lock is shared: several undos may be at work at once. */
 export const whileUndoing = <T>(
   pool: Pool,
   operationId: OperationId,
@@ -24,7 +24,7 @@ export function whileUndoingAll<T>(
 ): Promise<T> {
   return transaction(pool, async (client) => {
     await client.query(
-      // A machine that died without a word must not hold the lock until the system's keepalive, two hours by default.
+      // A machine that dies silently would hold the lock until the system's keepalive notices, by default after two hours.
       `SELECT set_config('tcp_keepalives_idle', '20', true), set_config('tcp_keepalives_interval', '5', true),
               set_config('tcp_keepalives_count', '4', true),
               (SELECT count(pg_advisory_xact_lock_shared(${keyOf('id')})) FROM unnest($1::text[]) AS id)`,
@@ -35,14 +35,14 @@ export function whileUndoingAll<T>(
 }
 
 /**
- * No undo of the operation is at work, and none begins in this transaction. An undo may take as long as its store does, and
- * is not waited for here: that would hold a connection, and keep those out that come to take something back meanwhile. Its
- * caller holds the operation's row, so that its twin is not met.
+ * Makes sure that no undo of the operation is at work, and that none begins before this transaction ends. It does not wait for
+ * one: an undo may take as long as its store does, and waiting would hold a connection and block further undos. The caller
+ * holds the operation's row, so that two admissions of one operation do not meet here.
  * @throws TenantryError UNDO_RUNNING, to be tried again.
  */
 export async function keepUndosOut(client: PoolClient, operationId: OperationId): Promise<void> {
   const { rows } = await client.query<{ free: boolean }>(
-    // A second look: a commit lets go of the row a moment before it lets go of this, so the twin's may still be there.
+    // Tried twice: a commit releases the row a moment before the advisory lock, so another admission's may still be held.
     `SELECT pg_try_advisory_xact_lock(${KEY})
          OR (pg_sleep(0.01) IS NOT NULL AND pg_try_advisory_xact_lock(${KEY})) AS free`,
     [operationId],

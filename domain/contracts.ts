@@ -8,20 +8,20 @@ import type { OperationStatus, Residue } from './operation.js';
 
 export const PROVISION_TENANT = 'provisionTenant';
 export const PROVISION_BATCH = 'provisionBatch';
-/** The update that returns when the catalogue has admitted the operation, or refused it. */
+/** The update that returns when the catalogue has admitted the operation, and fails when it was refused. */
 export const ADMIT = 'admit';
 /**
- * The same for a caller who waits for the end anyway: it returns when the run of one tenant is over, however it ended. A name
- * of its own, and no argument of the other: a worker of before it was refuses it, and nothing of it is in a history that a newer
- * one would read otherwise.
+ * The same for a caller who waits for the end anyway: it returns when the run of one tenant is over, however it ended. It is an
+ * update of its own rather than an argument of `admit`: an older worker refuses it instead of answering too early, and no history
+ * holds an `admit` that a newer worker would replay differently.
  */
 export const FINISH = 'finish';
 
-/** Durations of a run; inputs, so that a test can shorten them. Milliseconds. */
+/** Time limits of a run, in milliseconds. They are part of the input so that a test can shorten them. */
 export interface Patience {
   /** How long a step is tried again while its store is away, before the operation is undone. */
   readonly step: number;
-  /** How long an undo is tried again before what it left is reported as residue. */
+  /** How long an undo is tried again before what it could not remove is reported as residue. */
   readonly undo: number;
   /** The longest single attempt of a step. */
   readonly attempt: number;
@@ -39,12 +39,13 @@ export interface ProvisionTenantInput {
 }
 
 /**
- * Until when an attempt may be admitted, in milliseconds of the epoch by the catalogue's clock. What is not admitted by then
- * never is, so that a caller who can ask nobody any more is told the truth all the same. One that was admitted stays so.
+ * Until when an attempt may be admitted, in milliseconds since the epoch by the catalogue's clock. What is not admitted by then
+ * never will be, so a caller for whom neither the catalogue nor Temporal answers any more can still be told so. An attempt that
+ * was admitted stays admitted.
  */
 export type AdmitBy = number;
 
-/** What is asked of the catalogue by the run. */
+/** What the run asks of the catalogue. */
 export interface AdmissionAsked {
   readonly operationId: OperationId;
   readonly attempt: number;
@@ -53,11 +54,11 @@ export interface AdmissionAsked {
 
 export interface AdmitArgs {
   readonly operationId: OperationId;
-  /** Which attempt is asked for; not said by callers of before it was. */
+  /** Which attempt is asked for; older callers leave it out. */
   readonly attempt?: number;
 }
 
-/** What the caller of `admit` gets once the catalogue's compare-and-set has passed. */
+/** What the caller of `admit` gets once the catalogue has admitted the operation. */
 export interface Admission {
   readonly tenantId: TenantId;
   readonly operationId: OperationId;
@@ -73,8 +74,8 @@ export interface Refusal {
 
 export type AdmissionResult = ({ readonly admitted: Admission } & Lateness) | { readonly refused: Refusal };
 
-/** Of an admission that took so long that its caller may have given it up meanwhile. */
 export interface Lateness {
+  /** True when the admission took so long that its caller may have given it up meanwhile. */
   readonly late?: boolean;
 }
 
@@ -82,7 +83,7 @@ export interface OperationOutcome {
   readonly status: Extract<OperationStatus, 'succeeded'> | 'refused' | 'withdrawn';
 }
 
-/** Which operation writes, and under which generation of the tenant. */
+/** A fencing token: which operation writes, and under which generation of the tenant. */
 export interface Fence {
   readonly operationId: OperationId;
   readonly tenantId: TenantId;
@@ -96,18 +97,18 @@ export interface Closing extends Fence {
 
 /** How the operation ended. */
 export interface Closed {
-  /** `succeeded` when its activation had come through after all. */
+  /** `succeeded` when its activation had been committed after all. */
   readonly status: Exclude<OperationStatus, 'running'>;
-  /** What is still there, as the ledger knows it. */
+  /** What is still there, according to the ledger. */
   readonly residue: readonly Residue[];
 }
 
-/** What one run of a step could not bring to the state it leaves. */
 export interface StepResult {
+  /** What the step could not make or remove. */
   readonly residue: readonly Residue[];
 }
 
-/** The activities that workflows call on one tenant. Each may run twice, at once, and after a crash half-way. */
+/** The activities that workflows call on one tenant. Each may run twice, twice at once, and again after a crash half-way. */
 export interface TenantActivities {
   admitProvision(asked: AdmissionAsked): Promise<AdmissionResult>;
   withdrawAdmission(asked: { operationId: OperationId; attempt: number }): Promise<void>;
@@ -161,20 +162,20 @@ export interface BatchActivities {
   admitBatch(
     asked: AdmissionAsked,
   ): Promise<({ readonly admitted: BatchAdmission } & Lateness) | { readonly refused: Refusal }>;
-  /** Takes back an admission whose caller was told that it did not happen; nothing was made yet. */
+  /** Takes back an admission whose caller was told that it did not happen. Nothing has been made yet. */
   withdrawBatch(asked: { operationId: OperationId; attempt: number }): Promise<void>;
   batchPostgres(fence: BatchFence): Promise<ChunkResult>;
   batchMongo(fence: BatchFence): Promise<ChunkResult>;
   batchRedis(fence: BatchFence): Promise<ChunkResult>;
-  /** Every tenant by what the stores' catalogues say; a random `sample` of them by probes as the tenant too. */
+  /** Checks every tenant by what the stores' catalogues say, and a random `sample` of them by probes as the tenant too. */
   batchVerify(fence: BatchFence & { readonly sample: number }): Promise<ChunkResult>;
-  /** Says of all steps how many did not come through: the answer of one of them may have been lost. */
+  /** Counts those that failed in any step, not only in this one: the answer of an earlier step may have been lost. */
   batchActivate(fence: BatchFence): Promise<ChunkResult>;
-  /** Marks what is still on its way as failed or cancelled. */
+  /** Marks those that are still being provisioned as failed or cancelled. */
   batchFail(closing: BatchClosing): Promise<void>;
   /** Undoes those of the chunk that failed, in every store. */
   batchUndo(fence: BatchFence): Promise<void>;
-  /** Gives up undoing: what is left stays in the ledger, as residue. */
+  /** Gives up undoing: what is left stays in the ledger as residue. */
   batchAbandon(fence: BatchFence): Promise<void>;
   closeBatch(asked: {
     operationId: OperationId;
@@ -185,7 +186,7 @@ export interface BatchActivities {
 export const ISOLATION_PROBE = 'isolationProbe';
 
 export interface IsolationProbeInput {
-  /** Tenants of each cell that are tried, chosen at random. */
+  /** How many tenants of each cell are tried, chosen at random. */
   readonly sample: number;
   readonly patience?: Patience;
 }
@@ -196,11 +197,11 @@ export interface IsolationProbeOutcome {
   readonly pairs: number;
 }
 
-/** The activities of the isolation probe: they read, and look for a refusal. */
+/** The activities of the isolation probe: they try to read as another tenant, and expect to be refused. */
 export interface IsolationProbeActivities {
   /** @returns the cells to try */
   beginIsolationProbe(asked: { operationId: OperationId }): Promise<CellName[]>;
-  /** Fails with ISOLATION_BREACH as soon as one got through. */
+  /** Fails with ISOLATION_BREACH as soon as one attempt succeeds. */
   probeCell(asked: {
     operationId: OperationId;
     cell: CellName;

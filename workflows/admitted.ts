@@ -1,11 +1,12 @@
-/** Waiting for an admission whose caller may give it up. */
+/** Waits for an admission, which a cancellation of the run cuts short. */
 import { CancellationScope, isCancellation, patched, sleep } from '@temporalio/workflow';
 import type { Lateness } from '../domain/contracts.js';
 
 /**
- * An admission that is not waited for once the run is cancelled: what takes it back waits in the catalogue for one that is under
- * way, and lets none come later. So a cancellation always ends it, which Temporal's core (SDK 1.24) forgets to tell an attempt
- * that timed out.
+ * Waits for the admission until it answers or the run is cancelled, whichever comes first. After a cancellation the run takes the
+ * admission back. The catalogue then waits for one that is under way and admits none later, so nothing is lost by not waiting
+ * here. Waiting could take for ever: Temporal's core (SDK 1.24) does not tell a local activity of a cancellation after an attempt
+ * of it has timed out.
  */
 export async function admittedUnlessCancelled<T extends object>(
   admission: Promise<T & Lateness>,
@@ -14,11 +15,12 @@ export async function admittedUnlessCancelled<T extends object>(
   try {
     answer = await Promise.race([admission, CancellationScope.current().cancelRequested]);
   } catch (error) {
-    // A run from before it was so waited.
+    // Runs recorded before this patch waited for the admission all the same.
     if (!isCancellation(error) || patched('admission-not-waited-for')) throw error;
     answer = await admission;
   }
-  // What has come in since is heard with the next workflow task, before anything is made.
+  // The caller may have cancelled meanwhile. A timer ends this workflow task; the next one brings the cancellation, if there is one,
+  // before anything is made.
   if ('admitted' in answer && answer.late === true) await sleep(1);
   return answer;
 }

@@ -18,21 +18,21 @@ import type {
 const RETRY = { initialInterval: '200ms', backoffCoefficient: 2, maximumInterval: '15s' } as const;
 
 /**
- * Statements on the catalogue that take a millisecond: local, so that they cost no round trip through the server.
- * They wait for a catalogue that is away however long that is: without it nothing can be undone or told either. (A
- * scheduleToCloseTimeout would not end it: SDK 1.24 does not look at it between a local activity's attempts.)
+ * Statements on the catalogue that take a millisecond. They are local activities, which cost no round trip through the server.
+ * They are tried until the catalogue answers, however long it is away: without it nothing can be undone or reported either. (A
+ * scheduleToCloseTimeout would not end them: SDK 1.24 does not check it between a local activity's attempts.)
  */
 export const catalogueEffects = (patience: Patience) =>
   proxyLocalActivities<Activities>({
     startToCloseTimeout: patience.attempt,
     retry: RETRY,
-    // Who cancels one decides whether it is waited for.
+    // The workflow decides for each of them whether it still waits after a cancellation.
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
   });
 
-/** Effects in one store. A cancelled one is waited for: an undo must not meet it half-way. */
+/** Effects in one store. A cancelled one is waited for, so that no undo begins while it is at work. */
 export const storeEffects = (patience: Patience, summary: string) =>
-  onceSomebodyComes(
+  untilBegun(
     proxyActivities<TenantActivities>({
       startToCloseTimeout: patience.attempt,
       scheduleToCloseTimeout: patience.step,
@@ -42,11 +42,11 @@ export const storeEffects = (patience: Patience, summary: string) =>
     }),
   );
 
-/** Undoing, with a patience of its own: what it cannot remove in that time is residue and is reported. */
+/** Undoing, with a time limit of its own: what it cannot remove by then is reported as residue. */
 export const undoEffects = (patience: Patience, summary: string) =>
   storeEffects({ ...patience, step: patience.undo }, summary);
 
-/** Trying to cross in one cell: some dozen tenants one after the other, alive by heartbeats. */
+/** The isolation probe of one cell: a few dozen tenants, one after the other. Its heartbeats show that it is alive. */
 export const probeEffects = (patience: Patience, cell: string) =>
   proxyActivities<IsolationProbeActivities>({
     startToCloseTimeout: patience.attempt,
@@ -56,9 +56,9 @@ export const probeEffects = (patience: Patience, cell: string) =>
     summary: `from tenant to tenant in ${cell}`,
   });
 
-/** Effects on a chunk of a batch. Longer, and alive by heartbeats: one that stops beating is tried elsewhere. */
+/** Effects on a chunk of a batch. They take longer and send heartbeats: one that stops sending them is tried on another worker. */
 export const chunkEffects = (patience: Patience, summary: string) =>
-  onceSomebodyComes(
+  untilBegun(
     proxyActivities<BatchActivities>({
       startToCloseTimeout: 10 * patience.attempt,
       heartbeatTimeout: patience.attempt,
@@ -72,10 +72,10 @@ export const chunkEffects = (patience: Patience, summary: string) =>
 type Effects = { readonly [name: string]: (...args: never[]) => Promise<unknown> };
 
 /**
- * The patience is with a store. What nobody has even begun in that time, as no worker was there or none had a slot, is asked for
- * again, however long that is.
+ * Schedules an activity again for as long as no worker has begun it. The time limit of a step is meant for a store that is away;
+ * it must not run out because no worker is there or none has a free slot.
  */
-function onceSomebodyComes<E extends Effects>(effects: E): E {
+function untilBegun<E extends Effects>(effects: E): E {
   return new Proxy(effects, {
     get:
       (target, name: string) =>
@@ -84,18 +84,18 @@ function onceSomebodyComes<E extends Effects>(effects: E): E {
           try {
             return await target[name]?.(...args);
           } catch (error) {
-            // A run from before it was so is over with that.
-            if (!isOfNobody(error) || !patched('asked-for-again-that-nobody-began')) throw error;
+            // Runs recorded before this patch ended with the time-out.
+            if (!wasNotBegun(error) || !patched('asked-for-again-that-nobody-began')) throw error;
           }
       },
   });
 }
 
 /**
- * The server takes the time to the end for the time to the beginning too, and tells of this one where nobody began. An attempt
- * that failed before would be its cause.
+ * Whether no attempt of the activity has begun. The server uses the schedule-to-close time-out as the schedule-to-start one too,
+ * and reports the latter where no worker took the task. If an earlier attempt had failed, its failure would be the cause.
  */
-const isOfNobody = (error: unknown): boolean =>
+const wasNotBegun = (error: unknown): boolean =>
   error instanceof ActivityFailure &&
   error.cause instanceof TimeoutFailure &&
   error.cause.timeoutType === 'SCHEDULE_TO_START' &&

@@ -22,21 +22,22 @@ export const failureOf = ({ code, params }: Refusal): ApplicationFailure =>
   });
 
 /**
- * For the validator of an admission: the next attempt at the operation may meet the run of this one, which has not come to
- * its end. Refused there, the update is in no history, and is heard by the next run when it is asked for again under its id.
+ * Validates an admission. A retry may reach the run of the attempt before it, which has not ended yet. An update that the
+ * validator refuses is in no history, so the caller can ask again under the same update id and reach the next run.
  */
-export const notTheNext =
+export const refuseLaterAttempt =
   (run: { readonly operationId: OperationId; readonly attempt: number }) =>
   ({ operationId, attempt = run.attempt }: AdmitArgs): void => {
     if (operationId === run.operationId && attempt > run.attempt)
       throw failureOf({ code: 'OPERATION_RUNNING', params: { operationId } });
   };
 
+/** The entry of the error table that says most about a failure; INTERNAL where none does. */
 export function refusalOf(error: unknown): Refusal {
   if (isCancellation(error)) return { code: 'CANCELLED', params: {} };
   let known: Refusal | undefined;
   let late: Refusal | undefined;
-  // The innermost application failure says most: a time-out carries the last attempt's failure as its cause.
+  // The innermost application failure says most: a time-out has the last attempt's failure as its cause.
   for (let inner: unknown = error; ; inner = (inner as Error).cause) {
     if (inner instanceof ApplicationFailure && isErrorCode(inner.type))
       known = { code: inner.type, params: (inner.details?.[0] ?? {}) as ErrorParams };
@@ -69,8 +70,8 @@ const stepOf = (activity: string): string =>
   (STEPS as Readonly<Record<string, string>>)[activity] ?? activity;
 
 /**
- * Why a run of which this is the end has ended. An attempt that fails when its cancellation has been asked for is not tried again
- * by Temporal, so that what it met comes out in the place of the cancellation, unless it is for good.
+ * The error that a run ends with. Temporal does not retry an attempt that fails after its cancellation was requested: it reports
+ * that failure in place of the cancellation. If the failure is one that would have been retried, the run counts as cancelled.
  */
 export function endedBy(error: unknown): unknown {
   if (isCancellation(error) || !CancellationScope.current().consideredCancelled) return error;
@@ -78,6 +79,7 @@ export function endedBy(error: unknown): unknown {
   return new CancelledFailure('cancelled', [], error instanceof Error ? error : undefined);
 }
 
+/** The error as the catalogue keeps it and the API shows it. */
 export function recordedError(error: unknown): RecordedError {
   const { code, params } = refusalOf(error);
   return { code, message: describe(code, params) };

@@ -1,6 +1,6 @@
 /**
- * Tries, in every cell, to reach from one tenant what is another's, in every store. The first that gets through ends it
- * as a failure, for an operator to look at; so does a cell that could not be tried, for that proves nothing.
+ * Tries in every store of every cell to reach one tenant's data as another tenant. The first attempt that succeeds ends the run
+ * as a failure, for an operator to look at. A cell that could not be tried makes it fail too, because that proves nothing.
  */
 import { CancellationScope, isCancellation, log, setCurrentDetails, uuid4 } from '@temporalio/workflow';
 import type { IsolationProbeInput, IsolationProbeOutcome, Patience } from '../domain/contracts.js';
@@ -8,7 +8,7 @@ import type { CellName, OperationId } from '../domain/ids.js';
 import { catalogueEffects, probeEffects } from './effects.js';
 import { failureOf, recordedError, refusalOf } from './failure.js';
 
-/** A store that is away for longer is looked at by the next probe. */
+/** A store that is away for longer is left to the next probe. */
 const PATIENCE: Patience = { step: 120_000, undo: 0, attempt: 60_000 };
 
 export async function isolationProbe(input: IsolationProbeInput): Promise<IsolationProbeOutcome> {
@@ -21,7 +21,7 @@ export async function isolationProbe(input: IsolationProbeInput): Promise<Isolat
   try {
     cells = await quick.beginIsolationProbe({ operationId });
   } catch (error) {
-    // It may have begun all the same, and is then to be closed.
+    // The catalogue may have recorded it as begun all the same: it is closed below.
     failure = error;
   }
   for (const cell of cells) {
@@ -31,7 +31,7 @@ export async function isolationProbe(input: IsolationProbeInput): Promise<Isolat
       pairs += (await probeEffects(patience, cell).probeCell(asked)).pairs;
     } catch (error) {
       const breach = refusalOf(error).code === 'ISOLATION_BREACH';
-      // A cell that is away does not keep the others from being tried; who gets through is reported at once.
+      // A cell that is away does not keep the others from being tried. A breach is reported at once.
       failure = breach ? error : (failure ?? error);
       if (breach) log.error('ISOLATION BREACH', { cell, operationId });
       if (breach || isCancellation(error)) break;

@@ -24,15 +24,15 @@ import {
 } from '../domain/contracts.js';
 import { admittedUnlessCancelled } from './admitted.js';
 import { catalogueEffects, chunkEffects } from './effects.js';
-import { endedBy, failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
+import { endedBy, failureOf, refuseLaterAttempt, recordedError, refusalOf } from './failure.js';
 import { allOrNone, handlersFinished } from './settle.js';
 
 export const admitBatch = defineUpdate<BatchAdmission, [AdmitArgs]>(ADMIT);
 
 const CHUNK_SIZE = 100;
-/** While one chunk waits for MongoDB, the other has the catalogue. */
+/** While one chunk waits for MongoDB, the other uses the catalogue. */
 const CHUNKS_AT_ONCE = 2;
-/** Tenants of the whole batch that are probed, at least. */
+/** How many tenants of the whole batch are probed, at least. */
 const SAMPLE = 20;
 
 type Answer = { readonly admitted: BatchAdmission } | { readonly refused: Refusal };
@@ -50,7 +50,7 @@ export async function provisionBatch(input: ProvisionBatchInput): Promise<Operat
       if ('refused' in given) throw failureOf(given.refused);
       return given.admitted;
     },
-    { validator: notTheNext(input) },
+    { validator: refuseLaterAttempt(input) },
   );
   const answer = await answering;
   if ('refused' in answer) {
@@ -62,7 +62,7 @@ export async function provisionBatch(input: ProvisionBatchInput): Promise<Operat
   const chunks = chunksOf(ordinals, chunkSize);
   let done = 0;
   let cancelled: unknown;
-  await inTurn(chunks, CHUNKS_AT_ONCE, async (chunk) => {
+  await withLimit(chunks, CHUNKS_AT_ONCE, async (chunk) => {
     const fence: BatchFence = { operationId, attempt, ordinals: chunk };
     try {
       await provisionChunk(fence, Math.ceil((SAMPLE * chunk.length) / ordinals.length), patience);
@@ -108,7 +108,7 @@ async function provisionChunk(fence: BatchFence, sample: number, patience: Patie
   const effects = chunkEffects(patience, label);
   let failure: unknown;
   let failed = false;
-  // In a history from before an activation counted, it says nothing.
+  // Runs recorded before batchActivate counted have no result of it here.
   const count = async (step: Promise<ChunkResult | undefined>): Promise<void> => {
     failed = ((await step)?.failed ?? 0) > 0 || failed;
   };
@@ -147,8 +147,8 @@ const chunksOf = (ordinals: readonly number[], size: number): number[][] =>
     ordinals.slice(i * size, (i + 1) * size),
   );
 
-/** A few at once, in order. */
-async function inTurn<T>(
+/** Works on at most `limit` items at a time, which it takes in order. */
+async function withLimit<T>(
   items: readonly T[],
   limit: number,
   work: (item: T) => Promise<void>,

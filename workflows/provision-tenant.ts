@@ -1,6 +1,6 @@
 /**
- * Provisions one tenant: admitted by the catalogue, made in the three stores side by side, proved by probes,
- * activated. On failure or cancellation everything is undone, newest first, and what could not be is reported.
+ * Provisions one tenant: the catalogue admits it, the three stores make it side by side, probes prove it, and it is
+ * activated. On failure or cancellation everything is undone, newest first, and what could not be undone is reported.
  */
 import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
 import {
@@ -30,7 +30,7 @@ import {
 } from '../domain/contracts.js';
 import { admittedUnlessCancelled } from './admitted.js';
 import { catalogueEffects, storeEffects, undoEffects } from './effects.js';
-import { endedBy, failureOf, notTheNext, recordedError, refusalOf } from './failure.js';
+import { endedBy, failureOf, refuseLaterAttempt, recordedError, refusalOf } from './failure.js';
 import { allOrNone, handlersFinished } from './settle.js';
 
 export const admit = defineUpdate<Admission, [AdmitArgs]>(ADMIT);
@@ -56,7 +56,7 @@ export async function provisionTenant(input: ProvisionTenantInput): Promise<Oper
     if ('refused' in given) throw failureOf(given.refused);
     return given.admitted;
   };
-  const validator = notTheNext(input);
+  const validator = refuseLaterAttempt(input);
   setHandler(admit, admitted, { validator });
   setHandler(finish, (asked) => admitted(asked).then(() => ended), { validator });
   const answer = await answering;
@@ -84,7 +84,7 @@ export async function provisionTenant(input: ProvisionTenantInput): Promise<Oper
 
 const WITHDRAWN: Refusal = { code: 'ADMISSION_TIMEOUT', params: {} };
 
-/** Cancelled before it was admitted, the operation is taken back and nothing is left of it. */
+/** An operation that is cancelled before it was admitted is taken back, and nothing is left of it. */
 async function admission(
   { operationId, attempt, admitBy }: ProvisionTenantInput,
   patience: Patience,
@@ -113,16 +113,16 @@ async function provision(fence: Fence, patience: Patience): Promise<void> {
     ]);
     setCurrentDetails('Probing: the tenant reaches its own data, and another tenant does not.');
     await storeEffects(patience, 'probe as the tenant and as another').verifyTenant(fence);
-    // The probes were waited for, and went well: a cancellation that came meanwhile has not shown itself yet.
+    // A cancelled probe that succeeds all the same throws nothing, so a cancellation that came meanwhile is looked for here.
     if (CancellationScope.current().consideredCancelled)
       throw new CancelledFailure('cancelled while it was probed');
-    // All is proved: a cancellation from here on comes too late, and half an activation cannot be undone.
+    // From here on a cancellation comes too late: half an activation could not be undone.
     await CancellationScope.nonCancellable(() => catalogueEffects(patience).activateTenant(fence));
     setCurrentDetails('Active.');
   } catch (failure) {
     const error = endedBy(failure);
     const status = await CancellationScope.nonCancellable(() => undoAll(error, fence, patience));
-    // The activation had come through, and only its answer was lost: the catalogue is the judge.
+    // The catalogue decides: the activation was committed, and only its answer was lost.
     if (status === 'succeeded') return;
     throw isCancellation(error) ? error : failureOf(refusalOf(error));
   }
@@ -135,7 +135,7 @@ const UNDO = [
   ['postgres', 'undoPostgres'],
 ] as const;
 
-/** A store's undo that fails for good does not keep the others from being undone; the ledger still knows its things. */
+/** Where one store's undo fails for good, the others are undone all the same; the ledger still lists what is left. */
 async function undoAll(cause: unknown, fence: Fence, patience: Patience): Promise<Closed['status']> {
   const error = recordedError(cause);
   for (const [store, undo] of UNDO) {
@@ -144,7 +144,7 @@ async function undoAll(cause: unknown, fence: Fence, patience: Patience): Promis
       await undoEffects(patience, `undo in ${store}`)[undo](fence);
     } catch (undoError) {
       const { code } = refusalOf(undoError);
-      // The operation is over: nothing is to be undone under it.
+      // The operation is over, or a later attempt of it runs: this run must undo nothing more.
       if (code === 'STALE_GENERATION') break;
       log.error('an undo failed and leaves residue', { store, code });
     }
