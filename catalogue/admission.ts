@@ -24,7 +24,7 @@ export interface PlannedAllocation {
   readonly specHash: string;
 }
 
-/** What provisioning is going to make for a tenant, and the passwords it will use; from the manifest. */
+/** What provisioning is going to make for a tenant according to the manifest, and the passwords it will use. */
 export interface Blueprint {
   allocations(tenant: TenantId): readonly PlannedAllocation[];
   credentials(tenant: TenantId): readonly SealedCredential[];
@@ -75,10 +75,10 @@ export function admissionRepository(pool: Pool) {
         };
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
-        // A twin of this call, an attempt that was given up but went on, may have been first: what it met as taken is
-        // then its own, and so is the admission.
-        const twin = await findAdmission(pool, operationId, attempt);
-        if (twin !== undefined) return { admitted: twin };
+        // An attempt of this activity that was given up may have gone on and been admitted first. Then the slug that this
+        // attempt found taken is its own, and so is that admission.
+        const earlier = await findAdmission(pool, operationId, attempt);
+        if (earlier !== undefined) return { admitted: earlier };
         // A retry's refusal is not the answer of the first request.
         if (attempt === 1) await rememberRefusal(pool, operationId, error.refusal);
         return { refused: error.refusal };
@@ -86,9 +86,9 @@ export function admissionRepository(pool: Pool) {
     },
 
     /**
-     * Takes back an admission whose caller was told that it did not happen. Nothing was made in any store yet: of a
-     * first admission nothing is left anywhere and the slug is free again, a retry leaves what it found. Whether it was
-     * admitted or not, this attempt can never be admitted again, and no other one is touched.
+     * Takes back an admission whose caller was told that it did not happen, before anything was made in a store. Of a first
+     * admission nothing is left, and the slug is free again; a retry leaves what it found. Whether this attempt was
+     * admitted or not, it can never be admitted again. No other attempt is touched.
      */
     async withdraw(operationId: OperationId, attempt: number): Promise<void> {
       await transaction(pool, async (client) => {
@@ -107,7 +107,7 @@ export function admissionRepository(pool: Pool) {
   };
 }
 
-/** Removes tenants of which nothing was ever made, with their operation, and gives their room back. */
+/** Removes tenants of which nothing was ever made, together with their operation, and frees their places in the cells. */
 export async function removeTenants(
   client: PoolClient,
   operationId: OperationId,
@@ -137,7 +137,7 @@ async function withdrawRetry(client: PoolClient, operationId: OperationId, attem
   await client.query(
     `WITH op AS (UPDATE operation SET status = 'cancelled', withdrawn_attempt = $2, finished_at = clock_timestamp()
                   WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING tenant_id, generation),
-     -- What an earlier attempt left is of an earlier generation.
+     -- What an earlier attempt left has an earlier generation.
      ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp() FROM op
                  WHERE a.tenant_id = op.tenant_id AND a.generation = op.generation AND a.state = 'intended')
      UPDATE tenant SET state = 'failed', updated_at = clock_timestamp() FROM op
@@ -147,7 +147,7 @@ async function withdrawRetry(client: PoolClient, operationId: OperationId, attem
   await restateResidue(client, operationId);
 }
 
-/** The admission that this attempt was given, while it holds. */
+/** The admission of this attempt, while its operation runs. */
 async function findAdmission(
   pool: Pool,
   operationId: OperationId,
@@ -176,7 +176,7 @@ async function findCandidate(client: PoolClient, operationId: OperationId): Prom
   });
   const candidate = rows[0];
   if (candidate === undefined) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
-  // Of an operation that was admitted, a refusal is what a twin that came late was told.
+  // Where the operation was admitted all the same, the refusal was the answer to a call that came late, and does not count.
   if (candidate.refusal !== null && candidate.status === null) throw new Refused(candidate.refusal);
   return candidate;
 }
@@ -196,7 +196,7 @@ async function admitNew(
            VALUES ($1, $2, $3, $4, $5, 'provisioning', 1) ON CONFLICT (slug) DO NOTHING`,
     values: [tenantId, body.slug, body.name, body.plan, placed.cell],
   });
-  // Without the slug: a refusal is kept in the run's history, where no customer's words go.
+  // The slug is left out: a refusal is kept in the run's history, which holds no customer data.
   if (tenant.rowCount === 0) throw new Refused({ code: 'SLUG_TAKEN', params: {} });
 
   const allocations = blueprint.allocations(tenantId);
@@ -226,32 +226,35 @@ async function admitNew(
       admitBy ?? null,
     ],
   });
-  // Withdrawn since it was read, or its time has passed: its caller was told that it did not happen.
+  // The request was withdrawn since it was read, or its time has passed: its caller was told that it did not happen.
   if (request.rowCount === 0) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
   return { tenantId, operationId, generation: 1, cell: placed.cell, plan: body.plan };
 }
 
 /**
- * SQL: behind the INSERT of what a retry intends. What an undo could not remove is still there, and of an earlier generation;
- * what the manifest has gained since is new.
+ * SQL: the ON CONFLICT clause for the allocations that a retry intends. What an undo could not remove is still there and keeps
+ * its earlier generation. What the manifest has gained since is new.
  */
 export const INTENDED_ANEW = `ON CONFLICT (tenant_id, store, kind, name) DO UPDATE
        SET spec_hash = excluded.spec_hash, updated_at = clock_timestamp(),
            generation = CASE allocation.state WHEN 'released' THEN excluded.generation ELSE allocation.generation END,
            state = CASE allocation.state WHEN 'released' THEN 'intended' ELSE allocation.state END`;
 
-/** SQL: whether an admission that ends here is in time. */
+/** SQL: whether it is not later than `admitBy`. */
 const inTime = (admitBy: string): string =>
   `coalesce(clock_timestamp() <= to_timestamp(${admitBy}::float8 / 1000), true)`;
 
-/** The last thing of an admission. @throws Refused ADMISSION_TIMEOUT */
+/**
+ * Checks the time limit, as the last thing that an admission does.
+ * @throws Refused ADMISSION_TIMEOUT
+ */
 export async function refuseLate(client: PoolClient, admitBy: AdmitBy | undefined): Promise<void> {
   if (admitBy === undefined) return;
   const { rowCount } = await client.query(`SELECT WHERE ${inTime('$1')}`, [admitBy]);
   if (rowCount === 0) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
 }
 
-/** A retry, or the same admission asked again after its answer was lost. */
+/** Admits a retry, or repeats the answer of an admission whose first answer was lost. */
 async function readmit(
   client: PoolClient,
   operationId: OperationId,
@@ -272,7 +275,7 @@ async function readmit(
   if (!mayBecome(state, 'provisioning'))
     throw new Refused({ code: 'ILLEGAL_STATE', params: { from: state, to: 'provisioning' } });
 
-  // From here on a withdrawal comes before all of this, or after it; so does a twin.
+  // From here on a withdrawal comes before all of this or after it, and so does another call of this admission.
   await holdOperation(client, operationId);
   await keepUndosOut(client, operationId);
   const moved = await client.query<{ generation: string }>(
@@ -298,11 +301,11 @@ async function readmit(
 }
 
 /**
- * Kept as the first answer for its Idempotency-Key; without one nothing stays. Where a twin of the call was admitted, that is
- * the answer, whatever has become of it.
+ * Stores a refusal as the first answer to its Idempotency-Key; without a key nothing is kept. Where another call of the same
+ * admission was admitted, that is the answer, however the operation ended.
  */
 export async function rememberRefusal(pool: Pool, operationId: OperationId, refusal: Refusal): Promise<void> {
-  // What is our own state and not the request's fault passes: the caller is to try again, with the same key.
+  // A refusal because of our own state (5xx) is not kept: the caller is to try again, with the same key.
   const lasting = ERRORS[refusal.code].status < 500;
   await transaction(pool, async (client) => {
     await holdRequest(client, operationId);

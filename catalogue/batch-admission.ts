@@ -1,4 +1,4 @@
-/** The admission of a batch: its tenants in one transaction, with a refusal of its own for each that cannot be had. */
+/** The admission of a batch: all its tenants in one transaction. Each tenant that cannot be admitted gets a refusal of its own. */
 import type { Pool, PoolClient } from 'pg';
 import type { AdmitBy, BatchAdmission, Refusal } from '../domain/contracts.js';
 import { TenantryError, toRecordedError } from '../domain/errors.js';
@@ -88,7 +88,7 @@ async function admit(
   if (found === undefined) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
   if (found.status === null) {
     if (found.refusal !== null) throw new Refused(found.refusal);
-    // A twin of this call may be first, and is waited for here: its admission is then this one's.
+    // Another call of this admission may be first. The INSERT waits for it, and its answer is then this one's too.
     const begun = await client.query(
       `INSERT INTO operation (id, kind, status, generation) VALUES ($1, 'provision-batch', 'running', 1)
        ON CONFLICT DO NOTHING`,
@@ -139,7 +139,7 @@ async function admitNew(
       items.map((item) => refusalText(refusals.get(item.tenantId))),
     ],
   );
-  // Withdrawn since it was read: its caller was told that it did not happen.
+  // The request was withdrawn since it was read: its caller was told that it did not happen.
   if (request.rowCount === 0) throw new Refused({ code: 'ADMISSION_TIMEOUT', params: {} });
   await writeLedger(
     client,
@@ -153,7 +153,7 @@ interface Placed {
   readonly cell: CellName;
 }
 
-/** A place for each, cell by cell; where a batch names no cell, the roomiest is filled first. */
+/** Finds a place for each tenant, cell by cell. Tenants that name no cell go to the roomiest first. */
 async function place(
   client: PoolClient,
   items: readonly Item[],
@@ -165,7 +165,7 @@ async function place(
   for (const wanted of asked) {
     const group = items.filter((item) => item.body.cell === wanted);
     const { places, refusal } = await placeMany(client, wanted, group.length);
-    // A cell that is not there, not ready or does not isolate is the answer to the whole request.
+    // A cell that does not exist, is not ready or does not isolate refuses the whole request.
     if (places.length === 0 && refusal !== undefined && refusal.code !== 'CELL_FULL')
       throw new Refused({ ...refusal, params: { ...refusal.params, ordinal: group[0]?.ordinal ?? 0 } });
     const cells = places.flatMap(({ cell, count }) => Array.from({ length: count }, () => cell));
@@ -185,7 +185,7 @@ async function insertTenants(client: PoolClient, placed: readonly Placed[]): Pro
      SELECT id, slug, name, plan, cell, 'provisioning', 1
        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
          AS t(id, slug, name, plan, cell, nth)
-      -- Two batches may ask for the same slugs the other way round.
+      -- In one order for all batches: two that ask for the same slugs the other way round would deadlock.
       ORDER BY slug, nth
      ON CONFLICT (slug) DO NOTHING RETURNING id`,
     [
@@ -240,7 +240,7 @@ async function readmit(
   blueprint: Blueprint,
   admitBy: AdmitBy | undefined,
 ): Promise<void> {
-  // Read under its lock: since it was looked at, attempts may have been admitted, withdrawn, and have come to their end.
+  // Read again under the row's lock: other attempts may have been admitted, withdrawn or ended since the first look.
   const { rows } = await client.query<{
     status: OperationStatus;
     attempt: number;
@@ -257,7 +257,7 @@ async function readmit(
                         finished_at = NULL WHERE id = $1),
      items AS (UPDATE batch_item i SET status = 'running', error = NULL FROM tenant t
                 WHERE i.operation_id = $1 AND i.status IN ('failed', 'cancelled')
-                  -- A run that was terminated may have left it as it was.
+                  -- 'provisioning': a run that was terminated may have left the tenant so.
                   AND t.id = i.tenant_id AND t.state IN ('failed', 'provisioning') RETURNING i.tenant_id)
      UPDATE tenant t SET state = 'provisioning', generation = generation + 1, updated_at = clock_timestamp()
        FROM items WHERE t.id = items.tenant_id RETURNING t.id, t.generation`,
@@ -283,7 +283,7 @@ async function readmit(
 
 async function admitted(client: PoolClient, operationId: OperationId): Promise<BatchAdmission> {
   const { rows } = await client.query<{ ordinal: number; refused: boolean }>(
-    // Asked by a run in the place of one that was terminated, some may have failed, and be there to be undone.
+    // Where the first run was terminated and another one asks, some tenants may have failed and have yet to be undone.
     `SELECT i.ordinal, i.status = 'refused' AS refused FROM batch_item i LEFT JOIN tenant t ON t.id = i.tenant_id
       WHERE i.operation_id = $1
         AND (i.status IN ('running', 'refused') OR i.status IN ('failed', 'cancelled') AND t.state = 'provisioning')
@@ -324,7 +324,7 @@ async function withdrawRetry(client: PoolClient, operationId: OperationId, attem
                   WHERE id = $1 AND attempt = $2 AND status = 'running' RETURNING id),
      items AS (UPDATE batch_item i SET status = 'cancelled' FROM op
                 WHERE i.operation_id = op.id AND i.status = 'running' RETURNING i.tenant_id),
-     -- What an earlier attempt left is of an earlier generation.
+     -- What an earlier attempt left has an earlier generation.
      ledger AS (UPDATE allocation a SET state = 'released', updated_at = clock_timestamp()
                   FROM items JOIN tenant t ON t.id = items.tenant_id
                  WHERE a.tenant_id = t.id AND a.generation = t.generation AND a.state = 'intended')

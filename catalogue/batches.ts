@@ -1,6 +1,6 @@
 /**
- * Batches once they are admitted: chunks of their tenants go through the same states as a single tenant, in statements over
- * the whole chunk.
+ * Batches once they are admitted. The tenants of a chunk go through the same states as a single tenant, in statements over the
+ * whole chunk.
  */
 import type { Pool } from 'pg';
 import type { BatchFence } from '../domain/contracts.js';
@@ -21,9 +21,9 @@ export interface ChunkTenant {
   readonly credentials: readonly SealedCredential[];
 }
 
-/** One that is to be undone. */
+/** A tenant that is to be undone. */
 export interface DoomedTenant extends Pick<ChunkTenant, 'tenantId' | 'cell' | 'generation'> {
-  /** When its undo began: what is doubted after that may be there when the undo has looked. */
+  /** When its undo began. What the ledger marks as possibly there after that may have been made after the undo looked. */
   readonly since: string;
 }
 
@@ -32,7 +32,7 @@ export interface TenantFailure {
   readonly error: RecordedError;
 }
 
-// The operation's row is locked: a statement that waited for a closing to commit finds it over, and a closing waits for it.
+// The operation's row is locked: a statement that waited for a close to commit finds it over, and a close waits for it.
 const OP = `op AS (SELECT id FROM operation WHERE id = $1 AND generation = $2 AND status = 'running' FOR SHARE)`;
 const RUNNING = `SELECT i.ordinal, i.tenant_id, t.generation, t.cell
   FROM op JOIN batch_item i ON i.operation_id = op.id JOIN tenant t ON t.id = i.tenant_id
@@ -41,8 +41,8 @@ const RUNNING = `SELECT i.ordinal, i.tenant_id, t.generation, t.cell
 export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
   return {
     /**
-     * Which attempt at the step this is, and the tenants of a chunk that are still on their way. None when the operation was
-     * overtaken.
+     * Begins an attempt at a step.
+     * @returns its number, and the tenants of the chunk that are still being provisioned; none when the operation was overtaken
      */
     async begin(
       fence: BatchFence,
@@ -81,8 +81,8 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     },
 
     /**
-     * Records a step of a chunk: the allocations of those that came through, and the others as failed.
-     * @returns those that came through and are still on their way; the others are being undone, or were
+     * Records a step of a chunk: the allocations of the tenants that are done, and the others as failed.
+     * @returns those of `done` that are still being provisioned; the others are being undone, or have been
      * @throws TenantryError STALE_GENERATION when the operation was overtaken meanwhile.
      */
     async finish(
@@ -101,17 +101,17 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
         text: `WITH ${OP},
                step AS (UPDATE operation_step s SET status = 'succeeded', finished_at = clock_timestamp(), evidence = $4
                          FROM op WHERE s.operation_id = op.id AND s.name = $3),
-               -- An undo of one begins after what is said of it here, or has begun, and then it is none of these.
+               -- The undo of a tenant begins after this statement; a tenant whose undo has begun is not among these.
                held AS (SELECT i.tenant_id FROM op JOIN batch_item i ON i.operation_id = op.id
                          WHERE i.tenant_id = ANY ($6::uuid[] || $8::uuid[]) AND i.status = 'running'
                          ORDER BY i.ordinal FOR NO KEY UPDATE OF i),
                kept AS (SELECT tenant_id FROM held WHERE tenant_id = ANY ($6::uuid[])),
                ledger AS (UPDATE allocation a SET state = $5, updated_at = clock_timestamp()
-                           -- By the list too, for which there is an index whatever is expected of the other.
+                           -- The list is named again, so that the index is used whatever the planner expects of the join.
                            FROM kept WHERE a.tenant_id = kept.tenant_id AND a.tenant_id = ANY ($6::uuid[]) AND a.store = ANY ($7)
                             AND a.state IN ('intended', 'created')),
-               -- What one attempt cannot make and another one has made is there: of an attempt that was given up, its failure is
-               -- nobody's. A verification says what it saw, whichever attempt it is.
+               -- An attempt that was given up may fail at what a later one has made: that failure is ignored. A failed
+               -- verification always counts.
                failed AS (UPDATE batch_item i SET status = 'failed', error = f.error
                            FROM held JOIN unnest($8::uuid[], $9::jsonb[]) AS f(tenant_id, error) USING (tenant_id)
                           WHERE i.operation_id = $1 AND i.tenant_id = held.tenant_id
@@ -145,10 +145,10 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     },
 
     /**
-     * Has `work` take back what an overtaken step made, for those of these tenants that are being undone or were: the others
-     * have been made anew meanwhile, or are being made, and the ledger says that these things may be older. Where it could not,
-     * the ledger says that they may be there.
-     * @returns why it could not; where it throws, the ledger has not heard of that
+     * Has `work` take back what an overtaken step made, for those of the tenants that are being undone or have been. The others
+     * were made again by a retry, or are being made; for them the ledger keeps the earlier generation of these things. What
+     * `work` could not take back is marked in the ledger as possibly there.
+     * @returns why `work` failed, which is in the ledger; where this throws, nothing is
      */
     takeBack<T extends Pick<ChunkTenant, 'tenantId' | 'generation'>>(
       fence: BatchFence,
@@ -158,7 +158,8 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     ): Promise<readonly unknown[]> {
       return whileUndoing(takingBack, fence.operationId, async (client) => {
         await pool.query(
-          // A withdrawal comes before this, and the tenants have failed, or after it. Its locks are not to be kept for `work`.
+          // A withdrawal comes before this, and then the tenants have failed, or after it. On another connection, so that the
+          // row locks are not held during `work`.
           `WITH anew AS (SELECT id FROM operation WHERE id = $1 AND status = 'running' FOR SHARE)
            UPDATE allocation a SET generation = made.generation
              FROM anew, unnest($2::uuid[], $3::bigint[]) AS made(tenant_id, generation)
@@ -182,7 +183,7 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
         const left = overtaken.filter((_, i) => results[i]?.status === 'rejected');
         await holdOperation(client, fence.operationId);
         await client.query(
-          // Also of what an undo is about to call released: it has looked too early.
+          // Also what an undo is about to record as released, since it looked too early.
           `UPDATE allocation SET state = 'intended', updated_at = clock_timestamp()
             WHERE tenant_id = ANY ($1::uuid[]) AND store = ANY ($2) AND state IN ('intended', 'released')`,
           [left.map(({ tenantId }) => tenantId), stores],
@@ -194,7 +195,7 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
 
     /**
      * provisioning -> active, for those of a chunk whose every allocation was verified.
-     * @returns how many of the chunk have failed by now, whoever recorded it: the answer of the attempt that did may be lost
+     * @returns how many of the chunk have failed by now, in any step: the answer of an earlier step may have been lost
      */
     async activate(fence: BatchFence): Promise<number> {
       const { rows } = await pool.query<{ failed: number }>({
@@ -216,7 +217,7 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
       return rows[0]?.failed ?? 0;
     },
 
-    /** Marks those of a chunk that are still running: they did not come through, and are to be undone. */
+    /** Marks those of a chunk that are still being provisioned as failed or cancelled: they are to be undone. */
     async fail(fence: BatchFence, status: 'failed' | 'cancelled', error: RecordedError): Promise<void> {
       await pool.query(
         `WITH ${OP}
@@ -233,7 +234,7 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     /** Those of a chunk that failed and whose tenant is not closed yet. */
     async toUndo(fence: BatchFence): Promise<DoomedTenant[]> {
       const { rows } = await pool.query<DoomedTenant>(
-        // An undo may die half-way: from its beginning the ledger says of these things that they may be there, no more.
+        // An undo may die half-way. So the ledger says 'intended' from its beginning: these things may be there, or may not.
         `WITH ${OP}, doomed AS (
            SELECT t.id AS "tenantId", t.cell, t.generation::int AS generation, now()::text AS since
              FROM op JOIN batch_item i ON i.operation_id = op.id JOIN tenant t ON t.id = i.tenant_id
@@ -247,8 +248,9 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     },
 
     /**
-     * Records tenants as failed; when everything of them was removed, their allocations as released, also when the run has
-     * given its undo up and closed meanwhile: what it saw is still so, as no retry was admitted.
+     * Records tenants as failed and, if everything of them was removed, their allocations as released. It records the latter even
+     * if the run gave the undo up and closed the operation meanwhile: what the undo saw still holds, because no retry is
+     * admitted while it is at work.
      */
     undone: (fence: BatchFence, tenants: readonly DoomedTenant[], released: boolean): Promise<void> =>
       whileHolding(pool, fence.operationId, async (client) => {
@@ -296,11 +298,11 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
            op AS (
              UPDATE operation SET status = $3, error = $4, residue = left_over.residue, finished_at = clock_timestamp()
                FROM left_over WHERE id = $1 AND generation = $2 AND status = 'running' RETURNING id, error),
-           -- Failed in a run that was terminated before it undid them: they can be tried again, as all that failed.
+           -- Tenants that failed in a run which was terminated before it undid them can be retried, like all that failed.
            tenants AS (
              UPDATE tenant t SET state = 'failed', updated_at = clock_timestamp() FROM op JOIN batch_item i ON i.operation_id = op.id
               WHERE i.status IN ('failed', 'cancelled') AND t.id = i.tenant_id AND t.state = 'provisioning')
-           -- Nobody waits any more for an attempt that still runs. Where all are active, what it does is proved.
+           -- Nobody waits any more for an attempt that still runs. Where all tenants are active, its step has succeeded.
            UPDATE operation_step s SET finished_at = clock_timestamp(), last_error = coalesce(op.error, s.last_error),
                   status = CASE WHEN op.error IS NULL THEN 'succeeded' ELSE 'failed' END
              FROM op WHERE s.operation_id = op.id AND (s.status = 'running' OR s.status = 'failed' AND op.error IS NULL)`,

@@ -1,6 +1,6 @@
 /**
- * What was asked, written down before anything is started: workflow histories carry only ids, and a request sent
- * again with its Idempotency-Key finds the ids of the first.
+ * Requests are stored before anything is started: workflow histories carry only ids, and a request that is sent again
+ * with its Idempotency-Key finds the ids of the first.
  */
 import { createHash } from 'node:crypto';
 import type { Pool, PoolClient } from 'pg';
@@ -25,13 +25,13 @@ export interface Intake {
   readonly body: unknown;
   readonly idempotencyKey?: string | undefined;
   /**
-   * Refused at once where a tenant has it. Without a key only: with one the first answer comes first. Admission refuses
-   * a taken slug in either case.
+   * Given for an early refusal where a tenant has the slug. Only without a key: with one, the first answer counts. Admission
+   * refuses a taken slug in either case.
    */
   readonly slug?: string | undefined;
   /** The cell that is wanted for one tenant, if any. */
   readonly cell?: string | undefined;
-  /** Milliseconds. */
+  /** How long from now the request may be admitted, in milliseconds. */
   readonly admitWithin?: number;
 }
 
@@ -39,9 +39,9 @@ export interface IntakeResult {
   readonly operationId: OperationId;
   /** Undefined for a batch, whose tenants get their ids when they are admitted. */
   readonly tenantId: TenantId | undefined;
-  /** Of a new request for one tenant: the cell that admission will take, as things stand. */
+  /** The cell that admission will probably take, for a new request for one tenant. */
   readonly foreseen: CellName | undefined;
-  /** Where a time was given. */
+  /** Given where `admitWithin` was. */
   readonly admitBy: AdmitBy | undefined;
   /** The first answer, where this request was answered before. */
   readonly answered: { readonly admitted: true } | { readonly refused: Refusal } | undefined;
@@ -101,7 +101,10 @@ export function requestRepository(pool: Pool) {
       return earlier(pool, key, bodyHash, admitWithin);
     },
 
-    /** Of an attempt that is asked for now. @param within milliseconds */
+    /**
+     * The time limit of an attempt that is asked for now.
+     * @param within milliseconds
+     */
     async admitBy(within: number): Promise<AdmitBy> {
       const { rows } = await pool.query<{ admitBy: AdmitBy }>(`SELECT ${fromNow('$1')} AS "admitBy"`, [
         within,
@@ -111,13 +114,13 @@ export function requestRepository(pool: Pool) {
     },
 
     /**
-     * Takes back what its caller will be told did not happen, unless it was admitted: a first request (attempt 1) or a retry.
-     * From then on it never is, whatever still has it.
+     * Takes back a first request (attempt 1) or a retry, unless it was admitted. After that it can never be admitted, whoever
+     * still asks for it, so its caller can be told that it did not happen.
      * @returns whether it was admitted
      */
     forget(operationId: OperationId, attempt: number): Promise<boolean> {
       return transaction(pool, async (client) => {
-        // First the row, then a statement with a snapshot of its own: it sees the operation that the row's holder made.
+        // The lock and the reading are two statements: the second has a newer snapshot, and sees what the lock's holder made.
         if (attempt > 1) await useUp(client, operationId, attempt);
         else {
           await holdRequest(client, operationId);
@@ -128,12 +131,13 @@ export function requestRepository(pool: Pool) {
     },
 
     /**
-     * Takes back what has been without an answer for so many milliseconds: it was neither admitted nor refused.
+     * Takes back requests that have been neither admitted nor refused for `age` milliseconds.
      * @returns how many
      */
     async forgetAbandoned(age: number): Promise<number> {
       const { rowCount } = await pool.query(
-        // By the row's own body: an admission that is waited for here has emptied it, and its operation is not seen.
+        // Judged by the row's own body, which an admission empties: the statement's snapshot may be too old to show the operation
+        // of an admission that it waited for, but it sees the row's newest version.
         `DELETE FROM request
           WHERE body <> '{}' AND created_at < clock_timestamp() - make_interval(secs => $1 / 1000.0)`,
         [age],
@@ -143,7 +147,7 @@ export function requestRepository(pool: Pool) {
   };
 }
 
-/** Unless it was admitted. Its caller holds it. */
+/** Deletes the request unless it was admitted. The caller holds its row. */
 export async function forgetRequest(client: PoolClient, operationId: OperationId): Promise<void> {
   await client.query(
     'DELETE FROM request WHERE operation_id = $1 AND NOT EXISTS (SELECT FROM operation WHERE id = $1)',
@@ -151,9 +155,9 @@ export async function forgetRequest(client: PoolClient, operationId: OperationId
   );
 }
 
-/** The number of a retry that is withdrawn before it was admitted: it finds that it comes too late. */
+/** Uses up the number of a retry that is withdrawn before it was admitted, so that its admission is refused if it comes later. */
 export async function useUp(client: PoolClient, operationId: OperationId, attempt: number): Promise<void> {
-  // An admission that is under way has this row and is waited for: the next statement sees what it did.
+  // An admission that is under way holds this row and is waited for: the next statement sees what it did.
   await holdOperation(client, operationId);
   await client.query(
     `UPDATE operation SET attempt = $2, withdrawn_attempt = $2
@@ -187,7 +191,7 @@ async function earlier(
     [key, admitWithin ?? null],
   );
   const row = rows[0];
-  // Withdrawn between the two statements: the caller may send it again.
+  // The request was withdrawn between the two statements: the caller may send it again.
   if (row === undefined) throw new TenantryError('ADMISSION_TIMEOUT');
   if (!row.body_hash.equals(bodyHash))
     throw new TenantryError('IDEMPOTENCY_KEY_REUSED', {}, { field: 'Idempotency-Key' });

@@ -1,6 +1,6 @@
 /**
- * The steps of an operation and the allocations they make. Every write is fenced: it happens only while the
- * operation runs under the tenant's present generation, which the row lock keeps from moving meanwhile.
+ * The steps of an operation and the allocations they make. Every write is fenced: it happens only while the operation
+ * runs under the tenant's present generation. The row lock keeps that generation from changing meanwhile.
  */
 import type { Pool } from 'pg';
 import { type RecordedError, TenantryError } from '../domain/errors.js';
@@ -41,12 +41,12 @@ interface BegunRow {
   readonly credentials: CredentialJson[] | null;
 }
 
-// Both rows are locked: a statement that waited for a closing or an undo to commit looks at what it has left.
+// Both rows are locked: a statement that waited for a close or an undo to commit reads what those have written.
 const FENCED = `
   SELECT o.id, t.id AS tenant_id, t.cell FROM operation o JOIN tenant t ON t.id = o.tenant_id
    WHERE o.id = $1 AND t.id = $2 AND t.generation = $3 AND o.generation = $3 AND o.status = 'running'`;
 const FORWARD = `fenced AS (${FENCED} AND NOT o.undoing FOR SHARE OF o, t)`;
-// An undo may die half-way: from its beginning the ledger says of the store's things that they may be there, no more.
+// An undo may die half-way. So the ledger says 'intended' from its beginning: the store's things may be there, or may not.
 const BACKWARD = `fenced AS (${FENCED} FOR NO KEY UPDATE OF o FOR SHARE OF t),
   turned AS (UPDATE operation SET undoing = true FROM fenced WHERE operation.id = fenced.id AND NOT undoing),
   doubted AS (UPDATE allocation a SET state = 'intended', updated_at = clock_timestamp() FROM fenced
@@ -108,8 +108,8 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     },
 
     /**
-     * Records that a step is done and what state that gives the allocations of these stores. One that was given up and ends
-     * after the tenant was verified does not take that back.
+     * Records that a step is done, and the state that this gives the allocations of these stores. An attempt that was given up
+     * may end after the tenant was verified: it does not take the verification back.
      */
     async finish(
       fence: Fence,
@@ -130,8 +130,8 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     },
 
     /**
-     * Records why the newest attempt failed; what one before it, given up long ago, comes to is no longer the step's. Best
-     * effort by its caller: the next attempt or the close says it again.
+     * Records why the newest attempt failed. Earlier attempts, which were given up, change nothing. Callers need not retry
+     * this: the next attempt, or the close of the operation, records the step anew.
      */
     async fail(fence: Fence, step: StepName, attempt: number, error: RecordedError): Promise<void> {
       await fenced(
@@ -146,8 +146,8 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     },
 
     /**
-     * Runs an undo and records what it leaves, also when its run has been given up and closed meanwhile: what it saw is
-     * still so, as no retry was admitted.
+     * Runs an undo and records what it leaves. It records that even if its run gave it up and closed the operation
+     * meanwhile: what it saw still holds, because no retry is admitted while it is at work.
      * @throws TenantryError STALE_GENERATION, before `work`, when the operation is over or another attempt runs.
      */
     async undo<T extends Undone>(
@@ -164,14 +164,14 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
         );
         if (rows[0] === undefined) throw new TenantryError('STALE_GENERATION');
         const undone = await work();
-        // One that is being closed is waited for, or waits: what it says is left is what is left.
+        // A close of the operation comes before this or after it, so that both agree on what is left.
         await holdOperation(client, fence.operationId);
         await client.query(
           `WITH step AS (UPDATE operation_step SET status = 'succeeded', finished_at = clock_timestamp(), evidence = $3
                           WHERE operation_id = $1 AND name = $2)
            UPDATE allocation SET state = 'released', updated_at = clock_timestamp()
             WHERE tenant_id = $4 AND store = ANY ($5) AND NOT (store || '/' || kind || '/' || name = ANY ($6))
-              -- What a step could not take back since then may have been made after it was looked for.
+              -- Marked since the undo began, by a step that could not take back what it made: the undo may not have seen it.
               AND updated_at <= $7`,
           [
             fence.operationId,
@@ -189,10 +189,10 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     },
 
     /**
-     * Runs `work`, which takes back what an overtaken run of a step made, unless the tenant is being made anew or is
-     * active: then it is theirs. Of one that is being made anew the ledger says that it may be older than that, for should
-     * the retry be withdrawn before it begins, nobody has looked.
-     * @returns why it could not, which the ledger has heard; where it throws, the ledger has not
+     * Runs `work`, which takes back what an overtaken run of a step made. It does not run where the tenant is active or a retry
+     * is making it: then the things belong to the tenant. For a retry the ledger keeps the earlier generation of these things.
+     * So if the retry is withdrawn before it has begun, they are not recorded as released with what it had yet to make.
+     * @returns why `work` failed, which is in the ledger; where this throws, nothing is
      */
     takeBack(
       fence: Fence,
@@ -201,7 +201,8 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     ): Promise<readonly unknown[]> {
       return whileUndoing(takingBack, fence.operationId, async (client) => {
         await pool.query(
-          // A withdrawal comes before this, and the tenant has failed, or after it. Its locks are not to be kept for `work`.
+          // A withdrawal comes before this, and then the tenant has failed, or after it. On another connection, so that the
+          // row locks are not held during `work`.
           `WITH anew AS (SELECT tenant_id FROM operation WHERE id = $1 AND status = 'running' AND NOT undoing FOR SHARE)
            UPDATE allocation a SET generation = $3 FROM anew
             WHERE a.tenant_id = anew.tenant_id AND a.store = ANY ($2) AND a.generation > $3`,
@@ -217,8 +218,8 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
           await work();
           return [];
         } catch (failure) {
-          // What may be there again must be in the ledger, for the next retry or purge to find; also what an undo is about
-          // to call released, as it has looked too early. And what a closing, which is waited for, said is left.
+          // What may be there again must be in the ledger, for the next retry or purge to find. That goes for what an undo is
+          // about to record as released too, since it looked too early, and for the residue that a close has recorded.
           await holdOperation(client, fence.operationId);
           await client.query(
             `UPDATE allocation SET state = 'intended', updated_at = clock_timestamp()
@@ -231,7 +232,7 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
       });
     },
 
-    /** provisioning -> active, once every allocation was verified. Run again, it finds its own work. */
+    /** provisioning -> active, once every allocation was verified. Run again, it finds that it is done. */
     activate: (fence: Fence): Promise<void> =>
       whileHolding(pool, fence.operationId, async (client) => {
         const values = [fence.operationId, fence.tenantId, fence.generation];
@@ -246,7 +247,7 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
                  moved AS (
                    UPDATE tenant SET state = 'active', updated_at = clock_timestamp()
                      FROM op WHERE tenant.id = $2 AND generation = $3 AND state = 'provisioning' RETURNING tenant.id),
-                 -- Proved, whatever an attempt that was given up still says of them.
+                 -- The tenant is verified, whatever an attempt that was given up has recorded of these steps.
                  proved AS (
                    UPDATE operation_step s SET status = 'succeeded', finished_at = coalesce(s.finished_at, clock_timestamp())
                      FROM op WHERE s.operation_id = op.id AND s.status <> 'succeeded' AND s.name <> 'activate'),
@@ -267,8 +268,8 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
       }),
 
     /**
-     * Ends an operation that did not succeed: provisioning -> failed. What the ledger still knows as existing is its
-     * residue. Run again, or too late, it changes nothing and says how the operation ended.
+     * Ends an operation that did not succeed: provisioning -> failed. What the ledger does not call released is its residue.
+     * Run again, or too late, it changes nothing and returns how the operation ended.
      */
     close: (
       fence: Fence,
@@ -279,7 +280,8 @@ export function stepRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
           `WITH left_over AS (
              SELECT ${RESIDUE} AS residue FROM allocation a WHERE a.tenant_id = $2 AND a.state <> 'released'),
            op AS (
-             -- A run in the place of one that was ended by hand in its undo is refused its steps; that one's reason counts.
+             -- A run that was terminated in its undo may be followed by another, whose steps are refused as stale. The reason why
+             -- the first one failed is kept.
              UPDATE operation SET status = $4, residue = left_over.residue, finished_at = clock_timestamp(),
                     error = coalesce((SELECT last_error FROM operation_step
                                        WHERE operation_id = $1 AND undoing AND $5::jsonb ->> 'code' = 'STALE_GENERATION'
