@@ -1,16 +1,16 @@
 /**
- * What a bulk has failed with. The driver sends a bulk in batches and makes an error of its own of the failure of one: it
- * looks like a refused login, or like nothing that is known, whatever the batches before it have done.
+ * The error that a bulk write fails with. The driver sends a bulk in batches and wraps the failure of a batch in an error of its
+ * own. That error does not say clearly whether earlier batches have written anything, and may look like a refused login.
  */
 import { MongoBulkWriteError, MongoError } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
 import { storeError } from '../store-error.js';
 import { isLoginRefused } from './refused-login.js';
 
-/** The failure itself when the bulk has done nothing before; otherwise one that nobody takes for "was not sent". */
+/** The failure itself when the bulk has written nothing; otherwise an error that is never taken for "was not sent". */
 export function bulkFailure(error: unknown): unknown {
   if (!(error instanceof MongoBulkWriteError)) return error;
-  // What did not come from the server is kept as it was.
+  // Where the driver has wrapped an error, it keeps it as `errorResponse`.
   const inner: unknown = error.errorResponse;
   const failure = inner instanceof MongoError ? inner : error;
   const { insertedCount, matchedCount, deletedCount, upsertedCount } = error;

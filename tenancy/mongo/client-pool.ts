@@ -1,7 +1,7 @@
 /**
- * One client for each tenant that is at work, never more than a given number. Whoever uses one holds a lease; a client
- * with leases is never closed. One that must go (its place is wanted, its password was rotated) gets no new leases and
- * closes when the last one ends.
+ * One client for each tenant that is at work, and never more than `maxClients`. Whoever uses a client holds a lease, and a
+ * client with leases is never closed. A client that must go, because its place is wanted or its password was rotated, is
+ * retired: it gets no new leases and closes when the last one ends.
  */
 import { setMaxListeners } from 'node:events';
 import { TenantryError } from '../../domain/errors.js';
@@ -15,11 +15,11 @@ import { callIn, chooseVictim, type Lease, newSeat, type Seat } from './seat.js'
 
 export interface ClientPoolOptions extends LoginOptions {
   readonly maxClients: number;
-  /** How long a caller waits for a place, before CLIENTS_EXHAUSTED. Milliseconds. */
+  /** How long a caller waits for a place before CLIENTS_EXHAUSTED, in milliseconds. */
   readonly waitMs: number;
-  /** A client that nobody has used for so long is closed. Milliseconds. */
+  /** How long a client may be unused before it is closed, in milliseconds. */
   readonly idleMs: number;
-  /** How often a client in use looks whether its password has been rotated. Milliseconds. */
+  /** How often it is checked whether the password of a client in use has been rotated, in milliseconds. */
   readonly recheckMs: number;
 }
 
@@ -29,21 +29,24 @@ export interface PoolStats {
   readonly draining: number;
   readonly leases: number;
   readonly waiting: number;
-  /** To one server, monitoring included. */
+  /** Connections to one server, monitoring included. */
   readonly connections: number;
   readonly connectionBound: number;
   readonly opened: number;
-  /** Gave way to make room. */
+  /** Clients that were retired to make room. */
   readonly evicted: number;
-  /** Logins over a client that was another tenant's before. */
+  /** Logins over a client that another tenant had before. */
   readonly handedOn: number;
 }
 
 export interface ClientPool {
-  /** At once when the tenant's client is there. @throws TenantryError CLIENTS_EXHAUSTED, STORE_UNAVAILABLE, STORE_REFUSED */
+  /**
+   * Answers at once, without a promise, when the tenant's client is there.
+   * @throws TenantryError CLIENTS_EXHAUSTED, STORE_UNAVAILABLE, STORE_REFUSED
+   */
   lease(tenantId: TenantId, signal?: AbortSignal): Lease | Promise<Lease>;
   stats(): PoolStats;
-  /** Ends when all leases have, or after `graceMs`. */
+  /** Waits until all leases have ended, for at most `graceMs` milliseconds. */
   close(graceMs?: number): Promise<void>;
 }
 
@@ -52,18 +55,18 @@ const GRACE_MS = 1_000;
 export function createClientPool(options: ClientPoolOptions): ClientPool {
   const { maxClients, poolSize, waitMs, idleMs, recheckMs, credentials } = options;
   const { serverSelectionMs, socketTimeoutMs } = options;
-  /** The current seat of each tenant, the one that was used longest ago first. */
+  /** The current seat of each tenant; the least recently used comes first. */
   const seats = new Map<TenantId, Seat>();
   /** First come, first served. A tenant's callers wait in one seat. */
   const queue = new Set<Seat>();
   /** Tenants whose known password was refused. */
   const doubted = new Set<TenantId>();
-  /** Each has a place: connecting, ready, or on its way out. */
+  /** The seats that take one of the `maxClients` places: connecting, ready or retired. */
   const placed = new Set<Seat>();
   const closes = new Set<Promise<void>>();
   const opens = new Set<Promise<unknown>>();
   const cutOff = new AbortController();
-  // One for each client that logs in, and each connection that is on its way out.
+  // Each client that logs in has a listener, and so has each connection that is being closed.
   setMaxListeners(0, cutOff.signal);
   const counts = { opened: 0, evicted: 0, handedOn: 0 };
   let closing = false;
@@ -75,7 +78,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     return count;
   };
   const isDraining = (seat: Seat): boolean => seat.state === 'retired';
-  /** And is done soon. */
+  /** Retired, and not held for long: its place will be free soon. */
   const isLeaving = (seat: Seat): boolean => isDraining(seat) && seat.holds === 0;
 
   const leaseOf = (seat: Seat, login: Login): Lease => {
@@ -87,7 +90,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
         if (held || released) return;
         held = true;
         seat.holds++;
-        // It was to go, and will not for a while: another one, then.
+        // This client was to make room, and now will not for a while: choose another one.
         if (seat.state === 'retired' && seat.holds === 1) admitNext();
       },
       bound: (work) => seat.underWay.bound(work),
@@ -108,7 +111,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     };
   };
 
-  /** Its tenant's next caller gets another client. */
+  /** The tenant's next caller gets another client. */
   const retire = (seat: Seat): void => {
     if (seat.state !== 'ready') return;
     seat.state = 'retired';
@@ -117,11 +120,11 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
   };
 
   const closeSeat = (seat: Seat, login: Login): void => {
-    // A statement of a transaction that nobody waited for may still be under way.
+    // A statement that its transaction did not await may still be under way.
     const isClean = !seat.spoilt && seat.underWay.isEmpty;
     const handedOn = queue.size > 0 && isClean ? login.handOn() : undefined;
     const closed = (handedOn ?? login.close()).then(async (client) => {
-      // Whoever waited for it may have gone.
+      // The caller who waited for it may have given up.
       const isWanted = queue.size > 0;
       if (!isWanted) await client?.close();
       closes.delete(closed);
@@ -130,14 +133,14 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     closes.add(closed);
   };
 
-  /** @param client for whoever is next, of whom there is one */
+  /** @param client is handed to the next one in the queue, which must not be empty then */
   const leavePlace = (seat: Seat, client?: LentClient): void => {
     placed.delete(seat);
     if (placed.size === 0) onDrained();
     admitNext(client);
   };
 
-  /** Gives free places to who waits, and makes as many clients go as there are tenants waiting. */
+  /** Gives free places to those that wait, and retires one client for each that still waits. */
   const admitNext = (client?: LentClient): void => {
     let handedOn = client;
     for (const seat of queue) {
@@ -146,7 +149,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
       connect(seat, handedOn);
       handedOn = undefined;
     }
-    // One that goes may have given its place to the next already.
+    // Clients that are leaving already will give their places to those at the head of the queue.
     while (queue.size > countOf(isLeaving)) {
       const victim = chooseVictim(seats.values());
       if (victim === undefined) return;
@@ -162,7 +165,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     if (client !== undefined) counts.handedOn++;
     try {
       const fresh = doubted.delete(seat.tenantId);
-      // Its events and timers are nobody's.
+      // The client outlives this call, so its events and timers must not run as this tenant.
       const opening = outsideTenants(() => logIn(options, seat.tenantId, fresh, client, cutOff.signal));
       opens.add(opening);
       seat.login = await opening.finally(() => opens.delete(opening));
@@ -192,13 +195,13 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     );
   };
 
-  /** A newer password has come: its client is made beside the old one, which goes when the new one is there. */
+  /** After a rotation: logs in with the newer password on a new client, and then retires the old one. */
   const renew = async (seat: Seat, login: Login): Promise<void> => {
     const { version } = await credentials.get(seat.tenantId, 'mongo');
     const isCurrent = (): boolean => !closing && seats.get(seat.tenantId) === seat;
     if (version <= login.version || !isCurrent()) return;
     if (placed.size >= maxClients) {
-      // Tried again at the next look, when the place is free. Until then the old one works.
+      // Tried again at the next check, when the place is free. Until then the old client works.
       const idle = chooseVictim(seats.values(), (other) => other !== seat && other.leases === 0);
       if (idle !== undefined) retire(idle);
       return;
@@ -222,19 +225,19 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     seats.set(seat.tenantId, seat);
     if (now - seat.checkedAt > recheckMs) {
       seat.checkedAt = now;
-      // The catalogue may be away, or ahead of the server: the client that is there goes on.
+      // The catalogue may be away, or ahead of the server: the present client stays in use.
       renew(seat, login).catch(() => undefined);
     }
     return leaseOf(seat, login);
   };
 
-  /** A place in the driver's queue, a server, its answer: each has a bound, so whatever takes longer never ends. */
+  /** The driver bounds the wait for a connection, for a server and for its answer. What takes longer than all three never ends. */
   const longestMs = serverSelectionMs + 2 * socketTimeoutMs + GRACE_MS;
   const watch = setInterval(
     () => {
       for (const seat of placed) {
         if (!seat.underWay.giveUpBefore(performance.now() - longestMs, unavailable)) continue;
-        // Its connections may be taken for good.
+        // What never ends may keep its connections for ever.
         seat.spoilt = true;
         retire(seat);
       }
@@ -297,7 +300,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
             setTimeout(resolve, graceMs).unref();
           }),
         ]);
-      // Whoever is not done by now is cut off.
+      // What has not ended by now is cut off.
       cutOff.abort(unavailable());
       for (const { underWay } of placed) underWay.giveUpBefore(Number.POSITIVE_INFINITY, unavailable);
       await Promise.allSettled(opens);

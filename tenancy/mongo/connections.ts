@@ -1,7 +1,7 @@
 /**
- * A client's connections, from when they are made until their server has ended them too. A socket that is only destroyed is gone
- * for this process at once, and for the server a moment later: a connection that takes its place meanwhile is one more than
- * was allowed.
+ * Counts a client's connections until the server has closed them too. A socket that is destroyed is gone for this process at
+ * once, but for the server only a moment later. If another connection took its place in between, the server would see more
+ * connections than are allowed.
  */
 import { EventEmitter, once } from 'node:events';
 import type { Socket } from 'node:net';
@@ -15,24 +15,24 @@ import {
 } from './driver-inside.js';
 
 export interface Connections {
-  /** By which the client is to make them. */
+  /** For the client's option of that name. Undefined when the driver's internals are not as expected. */
   readonly connectionType: ConnectionType | undefined;
-  /** From now on its pools open none while the server has not ended those in whose place they would come. */
+  /** From now on the client's pools open a connection only when the server has closed the one whose place it takes. */
   boundIn(client: MongoClient): void;
-  /** All that the server has, the one that looks how it is included. */
+  /** All connections that the server has, monitoring included. */
   count(): number;
-  /** Those of pools that are not on their way out. */
+  /** Connections in pools, without those that are being closed. */
   countInPools(): number;
   isOpening(): boolean;
-  /** When none is being opened, and none is on its way out; or when nobody waits for that any more. Never fails. */
+  /** Resolves when none is being opened or closed, or once `cutOff` is aborted. Never rejects. */
   settled(): Promise<void>;
-  /** All of them. */
+  /** Destroys all connections. */
   end(): void;
 }
 
 /**
- * @param hangUpMs how long one that is cut keeps its place where the server does not hang up in return
- * @param cutOff when nobody waits for any server any more
+ * @param hangUpMs how long a connection that we end waits for the server to close it too, in milliseconds
+ * @param cutOff aborted when the server is not to be waited for any more
  */
 export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connections {
   const open = new Map<Socket, Open>();
@@ -69,7 +69,7 @@ export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connec
     socket.destroy = (error) => {
       Reflect.deleteProperty(socket, 'destroy');
       const hasEnded = error !== undefined || socket.readableEnded;
-      // What has not been sent must not be sent after all: its caller has gone.
+      // Ending the socket would still send what is buffered, although its caller has gone: destroy it instead.
       const isSending = socket.writableLength > 0;
       if (hasEnded || isSending || cutOff.aborted) return socket.destroy(error);
       leave(socket, one);
@@ -83,7 +83,7 @@ export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connec
       onEachServer(client, ({ pool, monitor }) => {
         pools.set(pool.address, pool);
         const own = Object.getPrototypeOf(pool) as ConnectionPool;
-        // What it looks at before it opens another one.
+        // The pool reads this before it opens another connection.
         Object.defineProperty(pool, 'totalConnectionCount', {
           get: () =>
             Reflect.get<ConnectionPool, 'totalConnectionCount'>(own, 'totalConnectionCount', pool) +
@@ -94,7 +94,8 @@ export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connec
             then(...made);
             changes.emit('change');
           });
-        // Anew is over another connection, beside the one that ends. To ask over that one at once does as well: it polls.
+        // A reset would open another connection beside the one that is being closed. As the monitor polls, it is enough to have it
+        // check at once.
         monitor.reset = () => {
           if (monitor.monitorId) monitor.monitorId.lastExecutionEnded = Number.NEGATIVE_INFINITY;
           monitor.requestCheck();
@@ -116,7 +117,7 @@ export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connec
 
 interface Open {
   readonly connection: Connection;
-  /** Its address; undefined for one that is of no pool. */
+  /** The pool's address; undefined for a monitoring connection. */
   readonly pool: string | undefined;
   isLeaving: boolean;
 }

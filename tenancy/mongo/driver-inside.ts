@@ -1,6 +1,7 @@
 /**
- * What is used of the driver's inside, which is not documented: its seam for authentication, how it makes, bounds and looks
- * after connections, what it has under way and keeps, and how it executes a command (mongodb 7.9.0, and that version is pinned).
+ * The driver's undocumented internals that we use: how it authenticates, how it makes, counts and monitors connections, what it
+ * has under way, which sessions it keeps, and how it executes a command. They are those of mongodb 7.9.0, and that version is
+ * pinned. Where they are not as expected, each function here says so or falls back to the documented way.
  * lib/mongo_client_auth_providers.js, lib/cmap/auth/auth_provider.js, lib/cmap/connection.js, lib/cmap/connection_pool.js,
  * lib/sdam/monitor.js, lib/sdam/server.js, lib/sdam/topology.js, lib/sessions.js, lib/db.js, lib/operations.
  */
@@ -9,12 +10,12 @@ import type { Socket } from 'node:net';
 import type { Document, MongoClient, RunCommandOptions } from 'mongodb';
 
 export interface AuthProviders {
-  /** By mechanism; made when first asked for. */
+  /** By mechanism; each is made when it is first asked for. */
   readonly existingProviders: Map<string, AuthProvider>;
   getOrCreateProvider(mechanism: string, properties: unknown): AuthProvider;
 }
 
-/** Asked for each connection, before its handshake and after. */
+/** Called for each connection, before its handshake and after it. */
 export interface AuthProvider {
   prepare(handshake: Document, context: AuthContext): Promise<Document>;
   auth(context: AuthContext): Promise<void>;
@@ -23,19 +24,19 @@ export interface AuthProvider {
 
 export interface AuthContext {
   readonly connection: Connection;
-  /** The server's answer to the handshake, with one to the first message when it could give it. */
+  /** The server's answer to the handshake. It includes the answer to the first message of the login, if the server sent one. */
   readonly response?: { readonly speculativeAuthenticate?: Document };
 }
 
 export interface Connection {
   readonly socket: Socket;
-  /** At once: the pool does not hand it out again. */
+  /** Takes effect at once: the pool does not hand the connection out again. */
   destroy(): void;
   once(event: 'close', listener: () => void): unknown;
   command(namespace: { readonly db: string; toString(): string }, command: Document): Promise<Document>;
 }
 
-/** Undefined when the driver's inside is another one. */
+/** Undefined when the driver's internals are not as expected. */
 export function authProvidersOf(client: MongoClient): AuthProviders | undefined {
   const { s } = client as unknown as { readonly s?: { readonly authProviders?: Partial<AuthProviders> } };
   const providers = s?.authProviders;
@@ -53,8 +54,8 @@ interface ConnectOptions {
 }
 
 /**
- * What makes a client's connections as the driver itself makes them. Undefined when its inside is another one.
- * @param use told of each once its socket is connected, and of the address of its pool, if it is for one
+ * Makes a client's connections as the driver itself does. Undefined when its internals are not as expected.
+ * @param use called for each connection once its socket is connected, with the address of its pool; without one for monitoring
  */
 export function connectionTypeOf(
   use: (connection: Connection, pool: string | undefined) => void,
@@ -62,7 +63,8 @@ export function connectionTypeOf(
 ): ConnectionType | undefined {
   const { Connection: Own } = inside;
   if (!Own) return undefined;
-  // Called with `new`, it gives the driver's own. A class for each client would make the driver's code slower for all.
+  // Called with `new`, this returns the driver's own connection. A subclass for each client would slow down the driver's code
+  // for all of them.
   return function connect(socket: Socket, options: ConnectOptions) {
     const connection = new Own(socket, options);
     use(connection, options.id === '<monitor>' ? undefined : options.hostAddress.toString());
@@ -71,21 +73,21 @@ export function connectionTypeOf(
 }
 
 export interface ConnectionPool extends EventEmitter {
-  /** Of its server. */
+  /** The server's address. */
   readonly address: string;
   readonly totalConnectionCount: number;
-  /** Those that are being opened. */
+  /** Connections that are being opened. */
   readonly pendingConnectionCount: number;
   createConnection(then: (...made: unknown[]) => void): void;
-  /** Gives connections to whoever waits for one, and opens new ones as far as it may. */
+  /** Gives connections to those that wait for one, and opens new ones up to the pool's size. */
   processWaitQueue(): void;
 }
 
-/** Looks how a server is, over a connection of its own. */
+/** Checks a server's state, over a connection of its own. */
 export interface Monitor {
-  /** Its connection is cut, and it begins anew. */
+  /** Closes its connection and opens another one. */
   reset(): void;
-  /** It is to look soon: at once, if the last time was more than half a second ago. */
+  /** Asks for a check soon: at once if the last one ended more than half a second ago. */
   requestCheck(): void;
   readonly monitorId?: { lastExecutionEnded: number };
 }
@@ -95,7 +97,7 @@ export interface Server {
   readonly monitor: Monitor;
 }
 
-/** Once for each server, also for one that is found later. Never when the driver's inside is another one. */
+/** Calls `use` once for each server, also for one that is found later. Never when the driver's internals are not as expected. */
 export function onEachServer(client: MongoClient, use: (server: Server) => void): void {
   const known = new WeakSet<Server>();
   client.on('connectionPoolCreated', () => {
@@ -108,19 +110,19 @@ export function onEachServer(client: MongoClient, use: (server: Server) => void)
 }
 
 /**
- * Whether the driver has anything to do on the client, also what its caller does not wait for: a statement that was not
- * awaited, or the end of a cursor whose caller has gone. Also when its inside is another one and nobody can tell.
+ * Whether the driver has anything under way on the client. That includes what no caller waits for, such as a statement that was
+ * not awaited. True as well when the driver's internals are not as expected, since nobody can tell then.
  */
 export function isAtWork(client: MongoClient): boolean {
   const topology = topologyOf(client);
-  // It has never been used.
+  // The client has never been used.
   if (topology === undefined) return false;
   const servers = serversOf(client);
   if (servers === undefined || topology.waitQueue?.length !== 0) return true;
   return [...servers.values()].some(({ s }) => s?.operationCount !== 0);
 }
 
-/** The server sessions that the driver keeps for the next statement. */
+/** Drops the server sessions that the driver keeps for later statements. */
 export function forgetSessions(client: MongoClient): void {
   const { s } = client as unknown as {
     readonly s?: { readonly sessionPool?: { readonly sessions?: { clear?(): void } } };
@@ -161,8 +163,8 @@ export type ExecuteCommand = (
 ) => Promise<Document>;
 
 /**
- * As `db.command`, for options that are read already (those of a client are): it reads and copies them three times, which is a
- * twentieth of a read by primary key. With another inside it is `db.command`.
+ * Like `db.command`, for options that have been read already, as those of a client have. `db.command` reads and copies them three
+ * times, which takes a twentieth of a read by primary key. It is used when the driver's internals are not as expected.
  */
 export function executeCommandOf(client: MongoClient, inside = PARTS): ExecuteCommand {
   const { executeOperation, RunCommandOperation, MongoDBNamespace } = inside;

@@ -1,8 +1,7 @@
 /**
- * `findOne` as the one command that it is. The driver's own makes a cursor for each, with its session, listeners and
- * clean-up: about a sixth of the client's time for a read by primary key. A tenth more goes into a session for each call;
- * here a few go from one call to the next, and with them the options, which the driver would read anew for each. What is sent
- * is the same.
+ * `findOne` as a single command. The driver's own makes a cursor for each call, with listeners and clean-up: about a sixth of the
+ * client's time for a read by primary key. A new session for each call takes another tenth. Here a few sessions are reused, and
+ * with them the options, which the driver would otherwise read anew each time. What is sent is the same.
  */
 import {
   type Collection,
@@ -32,11 +31,11 @@ export interface OneDatabase {
   collection(name: string): Collection;
 }
 
-/** @param poolSize as many sessions are kept from one call to the next */
+/** @param poolSize how many sessions are kept for reuse */
 export function createFindOne(client: MongoClient, poolSize: number): FindOneSender {
   const { retryReads } = client.options;
   const concern = client.readConcern && { readConcern: client.readConcern };
-  // What a command does not take from its client by itself.
+  // Options that a command does not inherit from its client.
   const { readPreference } = client;
   const given = nothingInherited(
     client.bsonOptions,
@@ -82,10 +81,13 @@ export function createFindOne(client: MongoClient, poolSize: number): FindOneSen
 
 type Sent = RunCommandOptions;
 
-/** As a session is that the driver makes for one call. A server that has forgotten it takes its next use for the first. */
+/** Like the session that the driver makes for one call. A server that has forgotten the session starts it anew on its next use. */
 const ALONE = { causalConsistency: false };
 
-/** Not from a polluted `Object.prototype` either. Above null, not null itself: V8 looks fields up slowly in those. */
+/**
+ * The prototype of options, so that they inherit nothing from a polluted `Object.prototype`. It is not null itself, because V8
+ * is slow at looking up fields in objects whose prototype is null.
+ */
 const NOTHING: object = Object.freeze(Object.create(null) as object);
 const nothingInherited = (...parts: Sent[]): Sent =>
   Object.assign(Object.create(NOTHING) as Sent, ...parts) as Sent;
@@ -93,7 +95,7 @@ const nothingInherited = (...parts: Sent[]): Sent =>
 const firstOf = (answer: Document): Document | null =>
   (answer as { readonly cursor: { readonly firstBatch: readonly Document[] } }).cursor.firstBatch[0] ?? null;
 
-/** Undefined where something is to be sent in another form than it is given in, or in a session: the driver's own does it. */
+/** Undefined where the command cannot be built from the options as they stand: then the driver's own `findOne` is used. */
 function commandOf(
   name: string,
   filter: Document,
@@ -129,7 +131,7 @@ function isField(option: string, value: unknown): boolean {
 }
 
 /**
- * As the driver retries a read: once, after a network error or one of these codes.
+ * A read is retried as the driver does it: once, after a network error or one of these codes.
  * https://github.com/mongodb/specifications/blob/master/source/retryable-reads/retryable-reads.md
  */
 const RETRYABLE = new Set<unknown>([6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436]);

@@ -10,38 +10,38 @@ import { createUserSwitch, type MongoUser } from './user-switch.js';
 export interface ClientOptions {
   /** Without credentials. */
   readonly mongoUrl: string;
-  /** As the server's list of connections names it; `tenantry` by itself. */
+  /** The name in the server's list of connections. Default: `tenantry`. */
   readonly appName?: string;
   readonly poolSize: number;
   readonly serverSelectionMs: number;
   readonly socketTimeoutMs: number;
-  /** How long a connection keeps its place that is cut, and whose server does not hang up. */
+  /** How long a connection that is cut keeps its place if the server does not close it too, in milliseconds. */
   readonly hangUpMs: number;
 }
 
 export interface LentClient {
   readonly client: MongoClient;
   readonly findOne: FindOne;
-  /** That its server has. */
+  /** How many connections the server has from this client. */
   connections(): number;
-  /** Opens all connections of its pool, so that none must be opened, with a password that may be old, later. */
+  /** Opens all connections of the pool, so that none has to be opened later, when the password may have been rotated. */
   fill(db: Db): Promise<void>;
   /**
-   * Its user is done with it: all that is logged in is cut, its sessions are forgotten, and then it can be lent again.
-   * Undefined where it cannot, and nothing has happened: the driver still has something to do for that user, or has not asked
-   * here who logs in.
+   * Ends the present user's use: cuts all connections and forgets the sessions. When it resolves, the client can be lent again.
+   * Returns undefined, and changes nothing, where that cannot be: the driver still has work for this user, or it did not ask us
+   * who logs in.
    */
   leave(): Promise<void> | undefined;
-  /** What connects from now on logs in as that user. */
+  /** Connections that are opened from now on log in as this user. */
   enter(user: MongoUser): void;
-  /** Until the server has hung up too. Never fails, and takes no longer than a while. */
+  /** Waits for the server to close its connections too, for a bounded time. Never rejects. */
   close(): Promise<void>;
 }
 
-/** A server that does not answer must not keep a place for ever. Milliseconds. */
+/** How long the driver may take to close, in milliseconds: a server that does not answer must not keep a place for ever. */
 const CLOSE_MS = 2_000;
 
-/** @param cutOff when it is to be closed without waiting for its server */
+/** @param cutOff aborted when the client is to be closed without waiting for its server */
 export function openClient(options: ClientOptions, user: MongoUser, cutOff: AbortSignal): LentClient {
   const { mongoUrl, poolSize, serverSelectionMs, socketTimeoutMs, hangUpMs } = options;
   const connections = createConnections(hangUpMs, cutOff);
@@ -71,12 +71,13 @@ export function openClient(options: ClientOptions, user: MongoUser, cutOff: Abor
     findOne: findOne.send,
     connections: () => connections.count(),
     async fill(db) {
-      // Side by side, so that each needs a connection of its own; the first may be back before the last is asked for.
+      // The pings go side by side, so that each needs a connection of its own. In several rounds, because the first may have
+      // returned its connection before the last asks for one.
       for (let round = 0; connections.countInPools() < poolSize && round < 5; round++)
         await Promise.all(Array.from({ length: poolSize }, () => db.command({ ping: 1 })));
     },
     leave() {
-      // One that is still logging in, for a caller who has gone, would come too late to be cut.
+      // A connection that is still logging in, for a caller who has gone, would not be cut.
       if (connections.isOpening() || isAtWork(client)) return undefined;
       const left = users.leave();
       if (left === undefined) return undefined;
@@ -87,9 +88,9 @@ export function openClient(options: ClientOptions, user: MongoUser, cutOff: Abor
     enter: (next) => users.enter(next),
     async close() {
       users.end();
-      // To end them on the server takes a connection, and would make one where none is left.
+      // Otherwise the driver would end them on the server, and open a connection for that where none is left.
       forgetSessions(client);
-      // What is being opened would be cut where nobody sees it.
+      // The driver would destroy connections that are still being opened without our counting them.
       await noLongerThan(hangUpMs, connections.settled());
       await noLongerThan(
         CLOSE_MS,

@@ -1,5 +1,5 @@
 /**
- * A driver's client logged in as one tenant's user. Its password may be rotated while it logs in: a login that is
+ * A driver's client that is logged in as one tenant's user. The password may be rotated during the login. So a login that is
  * refused asks for the password again, for as long as the catalogue and the server may disagree.
  */
 import { setTimeout as pause } from 'node:timers/promises';
@@ -15,16 +15,16 @@ import type { MongoUser } from './user-switch.js';
 
 export interface LoginOptions extends ClientOptions {
   readonly credentials: TenantCredentials;
-  /** How long a refused login is tried again: a rotation is in two places, and one of them is later. Milliseconds. */
+  /** How long a refused login is tried again, in milliseconds: a rotation reaches the catalogue and the server one after the other. */
   readonly loginPatienceMs: number;
 }
 
-/** All that is known of one connected client. It never leaves this folder. */
+/** One connected client and its user. It is never handed out of this folder. */
 export interface Login {
   readonly client: MongoClient;
-  /** The tenant's own. */
+  /** The name of the tenant's database. */
   readonly database: string;
-  /** Of the password that it logged in with. */
+  /** The version of the password that it logged in with. */
   readonly version: number;
   collection(name: string): Collection;
   findOne(collection: string, filter: Document, options: Document): Promise<Document | null>;
@@ -32,16 +32,16 @@ export interface Login {
   fill(): Promise<void>;
   /** Whether the server has transactions: a standalone has none. */
   hasTransactions(): Promise<boolean>;
-  /** Ends it and gives its client for another tenant; undefined when it must be closed instead. Nothing may be under way. */
+  /** Ends the login and returns its client for another tenant, or undefined when it must be closed instead. Nothing may be under way. */
   handOn(): Promise<LentClient> | undefined;
   close(): Promise<void>;
 }
 
 /**
- * Over a client that was handed on, the first statement logs in; when it is refused, it asks for a fresh login, which takes
- * its time over a client of its own.
- * @param fresh the password that is known was refused
- * @param cutOff when nobody waits for it any more: it ends then, and leaves no client
+ * Logs in on a new client. On a client that is handed on it only sets the user: the first statement logs in, and if that is
+ * refused, it asks for a fresh login, which makes a new client.
+ * @param fresh whether the password that we know was refused
+ * @param cutOff aborted when nobody waits for the login any more: it ends then, and leaves no client open
  */
 export async function logIn(
   options: LoginOptions,
@@ -100,7 +100,7 @@ const userOf = (
   },
 });
 
-/** For as long as the credential itself is known: it is forgotten when it is rotated, and when its tenant goes. */
+/** Kept as long as the credential itself, which is dropped when it is rotated and when its tenant is gone. */
 const salted = new WeakMap<TenantCredential, SaltedPassword>();
 
 function saltedOf(credential: TenantCredential): SaltedPassword {
@@ -114,7 +114,7 @@ function saltedOf(credential: TenantCredential): SaltedPassword {
 function loginOf(lent: LentClient, tenantId: TenantId, { version }: TenantCredential): Login {
   const database = mongoDatabaseName(tenantId);
   const collections = new Map<string, Collection>();
-  // Made when it is asked for: a login that only serves a `findOne` has no use for it, and it takes the driver a while.
+  // Made on first use: it takes the driver a while, and a login that only serves `findOne` does not need it.
   let known: Db | undefined;
   const db = (): Db => (known ??= lent.client.db(database));
   let transactions: Promise<boolean> | undefined;

@@ -1,6 +1,6 @@
 /**
- * A tenant's cursor. It holds a lease on its client for as long as the server has more for it, and no longer than a
- * while after it was last asked: one that is forgotten does not keep a client.
+ * A tenant's cursor. It holds a lease on its client while the server has more documents for it. If it is not read from for
+ * `idleMs`, it is closed, so that a forgotten cursor does not keep a client.
  */
 import type { AbstractCursor, ClientSession, Document } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
@@ -13,7 +13,7 @@ export interface CursorPlan {
   readonly statement: Statement;
   /** The driver's cursor, not yet sent. */
   readonly open: (login: Login, session: ClientSession | undefined) => AbstractCursor<Document>;
-  /** A cursor that nobody reads from is closed after so long. Milliseconds. */
+  /** How long nobody may read from the cursor before it is closed, in milliseconds. */
   readonly idleMs: number;
 }
 
@@ -28,7 +28,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
   #state: 'new' | 'open' | 'ended' = 'new';
   #fetching: Promise<void> | undefined;
   #failure: unknown;
-  /** While nobody reads from it. */
+  /** Set while nobody reads from it: stops the timer and the listening for its signal. */
   #stopWaiting: (() => void) | undefined;
 
   constructor(runner: StatementRunner, plan: () => CursorPlan) {
@@ -48,12 +48,12 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
   /** The next document, or null at the end. */
   async next(): Promise<T | null> {
     this.#runner.refuseOthers();
-    // Asked again behind each wait: somebody else may have taken what came.
+    // Checked again after each wait: another reader may have taken what came.
     while (!this.#hasBuffered) if (!(await this.#more())) return null;
     return this.#buffer[this.#position++] as T;
   }
 
-  /** Looks, and takes nothing. */
+  /** Whether there is a next document, which it leaves there. */
   async hasNext(): Promise<boolean> {
     this.#runner.refuseOthers();
     while (!this.#hasBuffered) if (!(await this.#more())) return false;
@@ -68,7 +68,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
     }
     const { statement, open } = this.#start();
     this.#state = 'ended';
-    // From the beginning again where a login was refused on the way: nothing has been handed out.
+    // Where a login is refused on the way, this begins anew: no document has been handed out yet.
     return this.#runner.run(statement, async (login, session) => {
       const cursor = open(login, session);
       const documents = await cursor.toArray();
@@ -106,7 +106,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
     return this.#position < this.#buffer.length;
   }
 
-  /** Asks the server for more, once for all who wait for it. False at the end. */
+  /** Asks the server for more, once for all that wait. False at the end. */
   async #more(): Promise<boolean> {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#state === 'ended') return false;
@@ -138,7 +138,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
     else this.#waitForReader();
   }
 
-  /** One that is forgotten, or whose reader has gone, is closed. */
+  /** Closes the cursor if it is forgotten or its signal is aborted. */
   #waitForReader(): void {
     const { statement, idleMs } = this.#start();
     const over = (failure: unknown): void => {
@@ -169,7 +169,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
       // The driver may refuse what it is given, before anything is sent.
       cursor = open(lease.login, session);
       await this.#take(cursor);
-      // The rest must come over this client: nothing that it still has to open may meet a rotated password.
+      // The rest must come over this client. So all its connections are opened now: later the password may have been rotated.
       if (cursor.id?.isZero() === false && session === undefined) await lease.login.fill();
     } catch (error) {
       this.#buffer = [];
@@ -185,7 +185,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
 
   async #take(cursor: AbstractCursor<Document>): Promise<void> {
     if (!(await cursor.hasNext())) refuseHalf(cursor);
-    // Closed meanwhile: what comes now is nobody's.
+    // It was closed meanwhile: nobody wants what came.
     if (this.#state === 'ended') return;
     this.#buffer = cursor.readBufferedDocuments();
     this.#position = 0;
@@ -200,7 +200,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
     try {
       await source.cursor.close();
     } catch {
-      // The server closes it in time; its reader is done with it.
+      // Its reader is done with it, and the server closes it by itself in time.
     } finally {
       source.lease.release();
     }
@@ -209,7 +209,7 @@ export class ScopedCursor<T> implements AsyncIterable<T> {
 
 Object.freeze(ScopedCursor.prototype);
 
-/** One that was closed under its reader looks to the driver as if it had come to its end. */
+/** A cursor that was closed while it was read looks to the driver as if it had ended. */
 function refuseHalf(cursor: AbstractCursor<Document>): void {
   if (cursor.killed) throw new TenantryError('STORE_UNAVAILABLE', { store: 'MongoDB' });
 }

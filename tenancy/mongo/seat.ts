@@ -1,18 +1,18 @@
-/** A tenant's place in the client pool: who has a lease on it, who waits in it, and which one is to make room. */
+/** A tenant's seat in the client pool: who has a lease on its client, who waits for it, and which seat is to make room. */
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { whenAborted } from '../signal.js';
 import type { Login } from './login.js';
 import { UnderWay } from './under-way.js';
 
-/** From when it is first wanted until its client is closed. */
+/** Exists from the tenant's first call until its client is closed. */
 export interface Seat {
   readonly tenantId: TenantId;
   state: 'waiting' | 'connecting' | 'ready' | 'retired';
   login: Login | undefined;
   leases: number;
   holds: number;
-  /** Something may still be under way on its client, or its login was refused: no other tenant gets that client. */
+  /** No other tenant may get its client: something may still be under way on it, or its login was refused. */
   spoilt: boolean;
   readonly underWay: UnderWay;
   readonly callers: Set<Caller>;
@@ -22,13 +22,13 @@ export interface Seat {
 
 export interface Lease {
   readonly login: Login;
-  /** For long: a cursor or a transaction. Its client is not chosen to make room. */
+  /** Says that the lease is for long, for a cursor or a transaction. Its client is not chosen to make room. */
   hold(): void;
-  /** What the driver is asked to do over this lease; STORE_UNAVAILABLE when it has not ended long after it should have. */
+  /** Bounds the time of a driver's call on this lease: STORE_UNAVAILABLE when it has not ended long after it should have. */
   bound<T>(work: Promise<T>): Promise<T>;
-  /** Its password was refused: the client is given up, and the next one logs in with a fresh password. */
+  /** Says that the password was refused: the client is given up, and the next one logs in with a fresh password. */
   refuse(): void;
-  /** More than once is as good as once. */
+  /** Ends the lease. Further calls do nothing. */
   release(): void;
 }
 
@@ -51,7 +51,8 @@ export const newSeat = (tenantId: TenantId): Seat => ({
 });
 
 /**
- * Waits in a seat for its client. @param onEmpty the last one has left it before it had a place
+ * Waits for a seat's client.
+ * @param onEmpty called when the last caller has gone before the seat had a place
  * @throws TenantryError CLIENTS_EXHAUSTED after `waitMs` without a place; else what the caller is rejected with
  */
 export const callIn = (
@@ -67,7 +68,7 @@ export const callIn = (
       if (seat.state === 'waiting' && seat.callers.size === 0) onEmpty();
       reject(error);
     };
-    // One that connects ends by itself, with the reason.
+    // A seat that is connecting ends by itself, with a reason.
     const timer = setTimeout(() => {
       if (seat.state === 'waiting') giveUp(new TenantryError('CLIENTS_EXHAUSTED', { store: 'MongoDB' }));
     }, waitMs);
@@ -90,8 +91,9 @@ export const callIn = (
   });
 
 /**
- * The idle one that was used longest ago; where each is at work, the one that was, as long as nothing holds it for long:
- * under a crowd everybody's turn comes, and an open cursor is not waited for.
+ * Chooses the seat that is to make room: the least recently used idle one. If all are at work, the least recently used of those
+ * that no cursor or transaction holds. So every tenant gets its turn under load, and an open cursor is not waited for.
+ * @param seats the least recently used first
  */
 export function chooseVictim(
   seats: Iterable<Seat>,
@@ -100,7 +102,7 @@ export function chooseVictim(
   let busy: Seat | undefined;
   for (const seat of seats) {
     if (seat.state !== 'ready' || !isFit(seat)) continue;
-    // One that has just connected has no leases yet, but callers.
+    // A seat that has just connected has no leases yet, but callers.
     if (seat.leases === 0 && seat.callers.size === 0) return seat;
     if (seat.holds === 0 && seat.leases > 0) busy ??= seat;
   }

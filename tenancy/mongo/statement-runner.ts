@@ -1,4 +1,4 @@
-/** Runs a tenant's statements over leased clients: those that were certainly not sent are sent again, failures get a code. */
+/** Runs a tenant's statements on leased clients. Statements that were certainly not sent are sent again; failures get a code. */
 import { types } from 'node:util';
 import { type ClientSession, MongoError, MongoServerError } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
@@ -18,27 +18,30 @@ export interface Statement {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Where statements run: on a lease for each, or in a transaction on the lease and session of that. */
+/** Runs statements: each on a lease of its own, or all of a transaction on its lease and session. */
 export interface StatementRunner {
   run<T>(
     statement: Statement,
     work: (login: Login, session: ClientSession | undefined) => Promise<T>,
   ): Promise<T>;
-  /** For a cursor, which goes on after `work`. In a transaction the lease is the transaction's and releasing it does nothing. */
+  /** For a cursor, which keeps the lease after `work`. In a transaction the lease is the transaction's: releasing it does nothing. */
   begin<T>(
     statement: Statement,
     work: (lease: Lease, session: ClientSession | undefined) => Promise<T>,
   ): Promise<T>;
-  /** What a cursor asks after that, over the lease that it was begun on. */
+  /** A later call of a cursor, on the lease that it was begun on. */
   goOn<T>(lease: Lease, work: () => Promise<T>): Promise<T>;
   failure(statement: Statement, error: unknown): Promise<unknown>;
-  /** For what is kept: a handle or cursor of one tenant is not used on behalf of another. @throws NESTED_TENANT_CONTEXT */
+  /**
+   * Refuses a handle or cursor that was kept and is now used in another tenant's context.
+   * @throws TenantryError NESTED_TENANT_CONTEXT
+   */
   refuseOthers(): void;
 }
 
 /**
- * Asks the directory again, after a server has refused a tenant: throws TENANT_SUSPENDED, TENANT_GONE and the like where
- * that is why.
+ * Asks the directory again after a server has refused a tenant. Throws TENANT_SUSPENDED, TENANT_GONE and the like where that is
+ * the reason.
  */
 export type AskAccess = (tenantId: TenantId) => AccessMode | Promise<AccessMode>;
 
@@ -66,14 +69,14 @@ export function createRunner(
         return result;
       } catch (error) {
         if (isLoginRefused(error)) lease.refuse();
-        // Where the caller has gone the statement may still be under way: it releases its lease itself.
+        // After an abort the statement may still be under way. It releases its lease itself when it ends.
         if (!isAborted(statement.signal)) lease.release();
         isSentAgain ??= createRetries(patienceMs);
         if (isSentAgain(error)) continue;
         throw await failure(statement, error);
       }
     }
-    // A login that is refused for good is also how a tenant's end looks.
+    // A login that is refused for good may mean that the tenant is gone: the directory is asked.
     async function rethrow(error: unknown): Promise<never> {
       throw await failure(statement, error);
     }
@@ -87,7 +90,7 @@ export function createRunner(
       onLease(
         statement,
         (lease) => {
-          // Bounded also after its caller has gone, or its lease would never end.
+          // Bounded even after an abort, or the lease might never end.
           const working = lease.bound(work(lease.login, undefined));
           return statement.signal === undefined ? working : untilAborted(working, lease, statement.signal);
         },
@@ -96,15 +99,15 @@ export function createRunner(
   };
 }
 
-/** @throws TenantryError TENANT_SUSPENDED: the server would refuse it as well, with fewer words */
+/** @throws TenantryError TENANT_SUSPENDED, which says more than the server's own refusal would */
 export function refuseWrites(context: TenantContext, { write }: Statement): void {
   if (write && context.mode === 'read-only')
     throw new TenantryError('TENANT_SUSPENDED', { mode: 'read-only' });
 }
 
 /**
- * The caller is free at once; the lease ends when the statement has, so that its client is not closed under it. Of a
- * write that was given up nobody knows whether it happened.
+ * The caller is free at once. The lease ends with the statement, so that the client is not closed under it. A write that was
+ * given up may have happened.
  */
 function untilAborted<T>(work: Promise<T>, lease: Lease, signal: AbortSignal): Promise<T> {
   return unlessAborted(
@@ -113,7 +116,7 @@ function untilAborted<T>(work: Promise<T>, lease: Lease, signal: AbortSignal): P
   );
 }
 
-/** Unauthorized */
+/** The server's code Unauthorized. */
 const UNAUTHORIZED = 13;
 
 async function explain(
@@ -130,7 +133,7 @@ async function explain(
       if (write && mode === 'read-only')
         return new TenantryError('TENANT_SUSPENDED', { mode }, { cause: refused });
     } catch (told) {
-      // That the catalogue is away explains nothing.
+      // If the catalogue is away, that does not explain the server's refusal.
       if (told instanceof TenantryError && !told.retryable) return told;
     }
   }
@@ -140,7 +143,7 @@ async function explain(
 const isRefusalOfTenant = (error: unknown): boolean =>
   isLoginRefused(error) || (error instanceof MongoServerError && error.code === UNAUTHORIZED);
 
-/** The driver's and BSON's errors get a code of the table; what a caller's own code has thrown stays as it is. */
+/** Gives the driver's and BSON's errors a code of the error table. What a caller's own code has thrown stays as it is. */
 export function mapped(error: unknown): unknown {
   if (error instanceof MongoError || isSystemError(error)) return storeError('mongo', error);
   // A document that is too large runs out of the serialiser's buffer.

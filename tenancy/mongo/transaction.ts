@@ -1,6 +1,7 @@
 /**
- * A tenant's transaction, over one lease. The driver begins it again where the server asks for that, and leaves to its user
- * what it calls undefined: statements side by side, failures that are swallowed, statements that nobody waits for.
+ * A tenant's transaction, on one lease. The driver begins it again where the server asks for that. Three things the driver
+ * leaves undefined, and they are handled here: statements side by side, failures that are swallowed, and statements that are not
+ * awaited.
  */
 import { type ClientSession, MongoError, MongoNetworkError, MongoServerError } from 'mongodb';
 import { TenantryError } from '../../domain/errors.js';
@@ -17,18 +18,18 @@ import { mapped, refuseWrites, type StatementRunner } from './statement-runner.j
 export interface TransactionParts {
   readonly pool: ClientPool;
   readonly context: TenantContext;
-  /** Of what runs outside of it: it explains failures. */
+  /** The runner of statements outside the transaction. It explains failures here too. */
   readonly runner: StatementRunner;
   readonly loginPatienceMs: number;
-  /** After so long without a word it is given up. Milliseconds. */
+  /** How long the transaction may be idle before it is given up, in milliseconds. */
   readonly idleMs: number;
 }
 
-/** @param work given the way in which its statements run; called again where the transaction begins again */
+/** The caller's part. It gets the runner for its statements, and is called again where the transaction begins again. */
 export type Work<R> = (runner: StatementRunner) => Promise<R>;
 
-/** From there on only the server knows whether it happened. */
 interface Stage {
+  /** From then on only the server knows whether the transaction happened. */
   isCommitting: boolean;
 }
 
@@ -41,7 +42,7 @@ export function transact<R>(
   return untilAborted(signal, onLease(parts, work, stage, signal), () => !stage.isCommitting);
 }
 
-/** A rotation may refuse a login on the way; then nothing of it is committed, and it begins again. */
+/** A login may be refused on the way, after a rotation. Then nothing is committed, and the transaction begins again. */
 async function onLease<R>(
   parts: TransactionParts,
   work: Work<R>,
@@ -50,7 +51,7 @@ async function onLease<R>(
 ): Promise<R> {
   const { pool, context, runner } = parts;
   runner.refuseOthers();
-  // What the work has thrown stays as it is, so its caller's signal is not asked.
+  // Without the caller's signal: what `work` has thrown is to stay as it is, even after an abort.
   const failure = async (error: unknown): Promise<never> => {
     throw await runner.failure({ write: false, signal: undefined }, error);
   };
@@ -73,7 +74,7 @@ async function onLease<R>(
   }
 }
 
-/** The driver's word for a commit whose answer was lost; what comes of trying it again does not tell. */
+/** The driver's label for a commit whose answer was lost. The result of trying it again would not tell whether it happened. */
 const mayBeCommitted = (error: unknown): boolean =>
   error instanceof MongoError && error.hasErrorLabel('UnknownTransactionCommitResult');
 
@@ -94,7 +95,7 @@ async function inSession<R>(
       const runner = new SessionRunner(heard, session, context);
       const asked = async (): Promise<R> => {
         const result = await work(runner);
-        // What was asked for by then is part of it, whether or not it was waited for.
+        // Statements that `work` did not await are part of the transaction too.
         await runner.settled();
         return result;
       };
@@ -103,10 +104,10 @@ async function inSession<R>(
         const ended = silence.ends(asked);
         result = await (signal === undefined ? ended : unlessAborted(ended, signal));
       } catch (error) {
-        // The driver's own error says whether the transaction may be tried again.
+        // The driver decides by its own error whether the transaction may be tried again.
         throw error instanceof TenantryError && error.cause instanceof MongoError ? error.cause : error;
       } finally {
-        // A statement that came behind the end would be one of the next attempt, or of no transaction.
+        // A statement that came after this would run in the next attempt, or in no transaction.
         await runner.end();
       }
       runner.throwIfFailed();
@@ -119,7 +120,7 @@ async function inSession<R>(
   }
 }
 
-/** Whatever the cell's URL says of reads: the server has no transactions elsewhere. */
+/** Set whatever read preference the cell's URL has: transactions run on the primary only. */
 const PRIMARY = { readPreference: 'primary' } as const;
 
 const storeRefused = (reason: string, cause?: unknown): TenantryError =>
@@ -127,8 +128,8 @@ const storeRefused = (reason: string, cause?: unknown): TenantryError =>
 const leftOpen = (): TenantryError => storeRefused('its transaction was left open');
 
 /**
- * Statements of one attempt, in turn: the driver would send them side by side, the second perhaps before the one that
- * begins the transaction.
+ * Runs the statements of one attempt one after another. The driver would send them side by side, and the second one perhaps
+ * before the one that begins the transaction.
  */
 class SessionRunner implements StatementRunner {
   readonly #lease: Lease;
@@ -136,28 +137,28 @@ class SessionRunner implements StatementRunner {
   readonly #context: TenantContext;
   #last: Promise<unknown> = Promise.resolve();
   #isOpen = true;
-  /** By which the server has given up the transaction. */
+  /** The failure for which the server has rolled the transaction back. */
   #failure: unknown;
 
   constructor(lease: Lease, session: ClientSession, context: TenantContext) {
-    // The transaction's: releasing it here does nothing.
+    // The lease belongs to the transaction: a cursor that releases it does nothing.
     this.#lease = { ...lease, hold: () => undefined, release: () => undefined };
     this.#session = session;
     this.#context = context;
   }
 
-  /** When all that was asked for so far has ended. */
+  /** Waits for all statements so far. */
   async settled(): Promise<void> {
     await this.#last;
   }
 
-  /** Nothing is asked from now on; what is under way has ended. */
+  /** Refuses further statements, and waits for those that are under way. */
   async end(): Promise<void> {
     this.#isOpen = false;
     await this.settled();
   }
 
-  /** To commit what the server has given up would have the driver begin again, and fail again, for two minutes. */
+  /** If the driver committed a transaction that was rolled back, it would begin it again, and fail again, for two minutes. */
   throwIfFailed(): void {
     const failure = this.#failure;
     if (failure === undefined) return;
@@ -207,7 +208,7 @@ class SessionRunner implements StatementRunner {
 const causeOf = (error: unknown): unknown =>
   error instanceof TenantryError && error.cause !== undefined ? error.cause : error;
 
-/** What the driver refuses by itself leaves the transaction as it was. */
+/** Whether the server, or the way to it, failed. What the driver refuses by itself does not end the transaction. */
 function isOfServer(error: unknown): boolean {
   const cause = causeOf(error);
   if (cause instanceof TenantryError) return cause.code === 'STORE_UNAVAILABLE';

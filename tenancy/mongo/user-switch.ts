@@ -1,10 +1,10 @@
 /**
- * Who the connections of a client log in as. The driver's clients are for one user for life, and making one costs twice
- * what logging in does: it reads its options, looks at its servers over a connection of its own, and takes all of that down
- * in the end. With this it is handed on: what is logged in is cut, and what connects next logs in as the next user.
+ * Which user the connections of a client log in as. The driver makes a client for one user, for its whole life. Making one costs
+ * twice what logging in does: it reads its options, opens a monitoring connection, and takes all of that down in the end. Here a
+ * client is handed on instead: its connections are cut, and those that are opened next log in as the next user.
  *
- * A driver that does not ask here (`driver-inside.ts`) logs in by itself, as the user that its client was made for, and
- * `leave` says no.
+ * If the driver does not ask here (see `driver-inside.ts`), it logs in by itself as the user that the client was made for, and
+ * `leave` returns undefined.
  */
 import { Binary, type Document, type MongoClient, MongoNotConnectedError, MongoRuntimeError } from 'mongodb';
 import type { Connections } from './connections.js';
@@ -15,25 +15,25 @@ import { type Conversation, converse, type SaltedPassword } from './scram.js';
 export interface MongoUser {
   readonly username: string;
   readonly password: SaltedPassword;
-  /** The user's database. */
+  /** The database that the user is defined in (`authSource`). */
   readonly source: string;
-  /** With a newer password, if there is one. */
+  /** The same user with a newer password, if there is one. */
   renewed(): Promise<MongoUser | undefined>;
 }
 
 export interface UserSwitch {
   /**
-   * Cuts every connection, until the server has too. Undefined, and nothing has happened, when the driver does not ask here who
-   * logs in, or when the client is nobody's.
+   * Cuts every connection; resolves when the server has closed them too. Returns undefined, and changes nothing, when the driver
+   * did not ask us who logs in, or when the client has no user.
    */
   leave(): Promise<void> | undefined;
-  /** @throws MongoRuntimeError where the last user has not left */
+  /** @throws MongoRuntimeError when the last user has not left */
   enter(user: MongoUser): void;
-  /** What is logging in is cut, and nothing logs in any more: a client that closes leaves that to its time-outs. */
+  /** Cuts the connections that are logging in, and lets none log in any more. A client that is closed leaves that to its time-outs. */
   end(): void;
 }
 
-/** @param first whom the client was made for */
+/** @param first the user that the client was made for */
 export function createUserSwitch(
   client: MongoClient,
   first: MongoUser,
@@ -49,7 +49,7 @@ export function createUserSwitch(
       if (user === undefined) throw new MongoNotConnectedError("the client is nobody's");
       isAsked = true;
       const { connection } = context;
-      // From here on: one that has logged in, and is not yet known as such, is cut as well.
+      // Noted before it logs in, so that a connection whose login ends just now is cut as well.
       loggedIn.add(connection);
       loggingIn.add(connection);
       connection.once('close', () => {
@@ -71,7 +71,7 @@ export function createUserSwitch(
       try {
         await logIn(context.connection, as, conversation, context.response?.speculativeAuthenticate);
       } catch (error) {
-        // Its password was rotated: an open cursor, which cannot begin again, needs this very login.
+        // If the password was rotated, the newer one is tried here: an open cursor cannot begin again on another connection.
         const newer = isLoginRefused(error) ? await as.renewed().catch(() => undefined) : undefined;
         if (newer === undefined) throw error;
         await logIn(context.connection, newer, converse(newer.username, newer.password));
@@ -79,7 +79,7 @@ export function createUserSwitch(
       }
       loggingIn.delete(context.connection);
     },
-    // Only of tokens that expire.
+    // The driver asks for this when a token has expired.
     reauth: () => Promise.reject(new Error('a password does not expire')),
   });
   return {
@@ -124,11 +124,11 @@ const startOf = ({ first }: Conversation): Document => ({
   mechanism: MECHANISM,
   payload: bytes(first),
   autoAuthorize: 1,
-  // The server's last message comes with `done`, rather than after one more round trip.
+  // So that the server's last message comes with `done`, without another round trip.
   options: { skipEmptyExchange: true },
 });
 function textOf({ payload }: Document): string {
-  // Else it may be anything, also what claims a length and is then copied.
+  // Anything else is refused, such as an object that claims a length and would be copied.
   if (!(payload instanceof Binary)) throw new MongoRuntimeError('the server said no word of a login');
   return Buffer.from(payload.value()).toString();
 }

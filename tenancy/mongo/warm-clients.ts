@@ -1,6 +1,6 @@
 /**
- * Clients for probes as a tenant's own user: logged in ahead of their use, while the rest of the tenant is still being made, as
- * that takes 40 to 70 ms; then lent to the next tenant, since making a client costs twice what logging in does.
+ * Clients for probes as a tenant's own user. A login takes 40 to 70 ms, so it is done ahead, while the rest of the tenant is still
+ * being made. Afterwards the client is lent to the next tenant, since making one costs twice what logging in does.
  */
 import { setMaxListeners } from 'node:events';
 import type { MongoClient } from 'mongodb';
@@ -10,26 +10,26 @@ import { type LentClient, openClient } from './lent-client.js';
 import { SaltedPassword } from './scram.js';
 import type { MongoUser } from './user-switch.js';
 
-/** One of its two is called in the end, and neither fails; what is called after that does nothing. */
+/** Its user calls `giveBack` or `close` in the end. Neither rejects; further calls do nothing. */
 export interface WarmClient {
   readonly client: MongoClient;
-  /** Nothing is under way on it, and nothing has failed: another tenant may have it. */
+  /** For when nothing is under way and nothing has failed: another tenant may have the client. */
   giveBack(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Clients that nobody has, for each server. */
+/** How many unused clients are kept for each server. */
 const MOST_IDLE = 16;
 
-/** @param keepFor how long one is kept that nobody takes, in milliseconds: its probe may run on another worker */
+/** @param keepFor how long an unused client is kept, in milliseconds: its probe may run on another worker */
 export function createWarmClients(keepFor = 10_000) {
-  /** By tenant: logging in, or logged in. */
+  /** By tenant: clients that are logging in or have logged in. */
   const warm = new Map<TenantId, Kept>();
-  /** By server. */
+  /** By server: clients without a user. */
   const idle = new Map<string, Set<Kept>>();
   const givenBack = new Set<Promise<void>>();
   const cutOff = new AbortController();
-  // One for each connection that is on its way out.
+  // Each connection that is being closed has a listener.
   setMaxListeners(0, cutOff.signal);
 
   const keep = (lent: LentClient, forget: () => void): Kept => {
@@ -73,7 +73,7 @@ export function createWarmClients(keepFor = 10_000) {
       if (cutOff.signal.aborted) return;
       void takeWarm(tenantId)?.close();
       const lent = open(mongoUrl, userOf(tenantId, password));
-      // A failure shows itself, with its reason, when the probe uses the client.
+      // A failure appears, with its reason, when the probe uses the client.
       lent.fill(lent.client.db(mongoDatabaseName(tenantId))).catch(() => undefined);
       warm.set(
         tenantId,
@@ -82,7 +82,7 @@ export function createWarmClients(keepFor = 10_000) {
     },
     take(mongoUrl: string, tenantId: TenantId, password: string): WarmClient {
       const lent = takeWarm(tenantId) ?? open(mongoUrl, userOf(tenantId, password));
-      // After the first end the client may be another tenant's.
+      // Only the first call counts: after it the client may be another tenant's.
       let isOver = false;
       const once = (end: () => Promise<void>) => async () => {
         if (isOver) return;
@@ -105,7 +105,7 @@ export function createWarmClients(keepFor = 10_000) {
     },
   };
 
-  /** So that `close` can wait for it. */
+  /** Keeps the work in a list that `close` waits for. */
   async function whileKnown(work: Promise<void>): Promise<void> {
     givenBack.add(work);
     await work;
@@ -131,6 +131,6 @@ const userOf = (tenantId: TenantId, password: string): MongoUser => ({
   username: mongoUserName(tenantId),
   password: new SaltedPassword(password),
   source: mongoDatabaseName(tenantId),
-  // The probe has the newest one.
+  // The probe was given the newest password.
   renewed: () => Promise.resolve(undefined),
 });
