@@ -1,12 +1,12 @@
 /**
- * A cache in the current tenant's namespace, in which a value that is missing is made once: callers of one process share
- * one load, and a lock in the tenant's own namespace keeps the other processes waiting for it.
+ * A cache in the current tenant's namespace. A missing value is loaded once: the callers of one process share one load, and a
+ * lock in the tenant's own namespace makes other processes wait for it.
  *
- * - A loader's failure reaches those who wait for that load, and is not kept.
+ * - If the loader fails, those who wait for that load get its error. The failure is not kept.
  * - The lock is a lease. When its holder dies, or takes longer than `lockMs`, somebody else loads, in the same process too.
- * - A value that was removed while it was being made is not kept: the lock goes with it, and a loader whose lock is gone
- *   keeps nothing. Without scripts that is looked at a round trip before it is written, no closer.
- * - A cache that cannot be written or reached costs speed, not answers: the loader is asked.
+ * - A value that is deleted while it is being loaded is not kept. The deletion removes the lock too, and a loader whose lock is
+ *   gone keeps nothing. Without scripts the lock is checked one round trip before the value is written, no closer.
+ * - If the cache cannot be read or written, the loader is called each time: that costs speed, not answers.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -21,11 +21,14 @@ export interface CacheOptions {
   readonly namespace?: string;
   /** How long a value lives. Default: the TTL that the manifest gives the namespace, or five minutes. */
   readonly ttlSeconds?: number;
-  /** Longer than a loader takes. Others wait no longer than this, and then load themselves. Default: 10,000. */
+  /**
+   * How long other callers wait for a load, in milliseconds, before they load themselves. Choose it longer than the loader takes.
+   * Default: 10,000.
+   */
   readonly lockMs?: number;
-  /** Larger ones, as JSON, are answered and not kept. Default: 1 MiB. */
+  /** Values whose JSON is larger are returned but not kept. Default: 1 MiB. */
   readonly maxBytes?: number;
-  /** Loads at once in this process, of all tenants. Default: 1,000. */
+  /** How many loads may run at once in this process, of all tenants. Default: 1,000. */
   readonly maxLoads?: number;
   /** Default: the current tenant's. */
   readonly redis?: () => ScopedRedis;
@@ -33,22 +36,22 @@ export interface CacheOptions {
 
 export interface Cache {
   /**
-   * The value of `key`, or what `load` makes of it, which is kept. As JSON has it: each caller gets a copy, and
-   * `undefined` is not kept. The first caller's `load` runs, in its context, for all that ask meanwhile: what it
-   * depends on belongs into the key, the principal included.
+   * The value of `key`. If there is none, calls `load` and keeps its result as JSON: each caller gets a copy, and `undefined`
+   * is not kept. The first caller's `load` runs, in that caller's context, for all that ask meanwhile. So everything that the
+   * result depends on, such as the principal, belongs into the key.
    * @throws what `load` throws; TenantryError CLIENTS_EXHAUSTED past `maxLoads`, NO_TENANT_CONTEXT
    */
   getOrSet<T>(key: string, load: () => T | Promise<T>, options?: { ttlSeconds?: number }): Promise<T>;
-  /** Whatever is kept, if anything is. */
+  /** The value that is kept; undefined if there is none. */
   get(key: string): Promise<unknown>;
   set(key: string, value: unknown, options?: { ttlSeconds?: number }): Promise<void>;
-  /** Also what is being loaded is not kept. */
+  /** Deletes the value. A value that is being loaded just now is not kept either. */
   delete(key: string): Promise<void>;
 }
 
 const FIVE_MINUTES = 300;
 
-/** A loader has taken so long that others no longer wait for it. */
+/** Says that a loader has taken so long that others no longer wait for it. */
 const OVERDUE = Symbol('overdue');
 
 interface Load {
@@ -67,11 +70,11 @@ export function createCache(options: CacheOptions = {}): Cache {
   } = options;
   for (const [name, given] of Object.entries({ lockMs, maxBytes, maxLoads, ttlSeconds: options.ttlSeconds }))
     if (given !== undefined) refuseOtherThanPositive(name, given);
-  /** By key as the server has it: another tenant's is another one. */
+  /** By the key on the wire, which includes the tenant. */
   const loads = new Map<string, Load>();
   let running = 0;
 
-  // One for all tenants.
+  // Shared by all tenants, hence frozen.
   return Object.freeze<Cache>({
     async getOrSet<T>(key: string, load: () => T | Promise<T>, own: { ttlSeconds?: number } = {}) {
       const parsed = (text: string | undefined): T =>
@@ -82,7 +85,7 @@ export function createCache(options: CacheOptions = {}): Cache {
           const found = await cached.get(valueOf(key)).catch(nothing);
           if (found !== null) return parsed(found);
         }
-        // Somebody may have begun meanwhile.
+        // Another caller may have begun to load meanwhile.
         const loading = loads.get(name);
         if (loading === undefined)
           return parsed(await begin(name, cached, key, async () => json(await load()), endOf(cached, own)));
@@ -98,7 +101,7 @@ export function createCache(options: CacheOptions = {}): Cache {
       const { cached } = place(key);
       const text = json(value);
       if (text === undefined) throw new TypeError('undefined cannot be kept');
-      // Not overwritten by what is being loaded now, which may be older.
+      // A load that is under way may have an older value: without its lock it does not overwrite this one.
       const replies = await cached
         .multi()
         .set(valueOf(key), text, { px: endOf(cached, own) })
@@ -111,7 +114,7 @@ export function createCache(options: CacheOptions = {}): Cache {
     },
   });
 
-  /** One load that others in this process wait for, until it is overdue. */
+  /** Begins a load that other callers in this process wait for, until it is overdue. */
   function begin(
     name: string,
     cached: RedisNamespace,
@@ -145,7 +148,7 @@ export function createCache(options: CacheOptions = {}): Cache {
   }
 
   function place(key: string): { cached: RedisNamespace; name: string } {
-    // As a part of another text anything would do, and any two objects be the same key.
+    // Only text: within a template any object would become '[object Object]', and so be the same key.
     refuseOtherThanText(key);
     const cached = redis().namespace(namespace);
     return { cached, name: wireKeyIn(cached, valueOf(key)) };
@@ -158,7 +161,7 @@ export function createCache(options: CacheOptions = {}): Cache {
     return Math.ceil(lives * 1_000);
   }
 
-  /** Under the lock, or once somebody else has had it for too long, or when there can be none. */
+  /** Loads under the lock. Without it when another process has held it for too long, or when it cannot be taken at all. */
   async function loadOnce(
     cached: RedisNamespace,
     key: string,
@@ -172,13 +175,13 @@ export function createCache(options: CacheOptions = {}): Cache {
       if (state === null) return load();
       if (state.value !== null) return state.value;
       if (state.mine) return loadLocked(cached, key, load, px, token);
-      // Not all at the same moment.
+      // At random times, so that not all processes ask at the same moment.
       await pause(wait * (0.5 + Math.random()));
     }
     return load();
   }
 
-  /** Takes the lock where it is free, and looks for the value behind that: whoever had the lock may have just made it. */
+  /** Takes the lock if it is free, and then reads the value: the lock's last holder may have just written it. */
   async function lock(
     cached: RedisNamespace,
     key: string,
@@ -211,7 +214,7 @@ export function createCache(options: CacheOptions = {}): Cache {
     return text;
   }
 
-  /** Keeps the value and frees the lock, if it still is this one; a lease that cannot be freed runs out. */
+  /** Writes the value and frees the lock, if it is still ours. A lock that cannot be freed expires. */
   async function unlock(
     cached: RedisNamespace,
     key: string,
@@ -222,18 +225,18 @@ export function createCache(options: CacheOptions = {}): Cache {
     const chain = cached.multi();
     if (keep !== undefined) chain.set(valueOf(key), keep.text, { px: keep.px });
     const done = await chain.del(lockOf(key)).exec().catch(nothing);
-    // There was no room for the value, say: nobody is to wait for it all the same.
+    // The value could not be written, perhaps for lack of room. The lock is freed all the same, so that nobody waits for it.
     if (done === null && keep !== undefined) await cached.del(lockOf(key)).catch(nothing);
   }
 }
 
-// Two kinds of key that no key of the product can make the same.
+// The prefixes keep the two kinds of key apart, whatever the product's keys are.
 const valueOf = (key: string): string => `v:${key}`;
 const lockOf = (key: string): string => `l:${key}`;
 
 const json = (value: unknown): string | undefined => JSON.stringify(value);
 
-/** Of a store that is away, full, or may only be read; a mistake is still one. */
+/** For a store that is away, full, or may only be read, the answer is null. Other errors are thrown. */
 function nothing(error: unknown): null {
   if (error instanceof TenantryError && AWAY.has(error.code)) return null;
   throw error;

@@ -1,11 +1,11 @@
 /**
- * One connection to Redis, used by many tenants in turn: AUTH goes before the commands of each, in the same write.
+ * One connection to Redis, used by many tenants in turn: an AUTH goes before the commands of each, in the same write.
  *
  * - A new socket sends nothing but logins until one has succeeded, so no command ever runs as the `default` user.
- * - A login that fails leaves the user before in place, whose ACL refuses the other's keys. What the server answered to
- *   the commands behind it is never handed out.
- * - What was written is never written again here: a command without its AUTH would run as somebody else. A connection
- *   that is lost gives back what it had, and the caller decides.
+ * - After a login that failed, the connection is still the previous tenant's, whose ACL refuses the other tenant's keys. The
+ *   replies to the commands behind that login are never handed out.
+ * - Nothing is written a second time here, since a command without its AUTH would run as somebody else. A connection that
+ *   is lost gives its commands back, and their caller decides.
  */
 import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
@@ -22,7 +22,7 @@ export interface Exchange {
   readonly account: Account;
   /** The commands as they go over the wire, MULTI and EXEC included. */
   readonly text: string;
-  /** How many replies they get. */
+  /** How many replies the commands get. */
   readonly count: number;
   end(outcome: Outcome): void;
 }
@@ -40,8 +40,9 @@ export type Outcome =
 
 export interface LaneOptions {
   readonly url: string;
-  /** What CLIENT LIST shows. */
+  /** The name that CLIENT LIST shows. */
   readonly name: string;
+  /** Milliseconds, for the connection and its first login. */
   readonly connectTimeout: number;
   /** Milliseconds from `submit` to the last reply. */
   readonly commandTimeout: number;
@@ -55,7 +56,7 @@ interface Login {
 interface Submitted {
   readonly exchange: Exchange;
   readonly since: number;
-  /** It waits through one failure to connect, so that a restart is not an outage to everybody. */
+  /** Failures to connect since it was submitted. It waits through one, so that a restart is not an outage for everybody. */
   failures: number;
   login?: Login;
   replies: Reply[];
@@ -65,7 +66,7 @@ interface Submitted {
 type State = 'idle' | 'connecting' | 'fresh' | 'logging-in' | 'ready' | 'retired';
 
 const LONGEST_PAUSE = 1_000;
-/** Milliseconds that a connection to a server that takes no writes is kept. */
+/** How long a connection is kept whose server takes no writes, in milliseconds. */
 const READ_ONLY_FOR = 1_000;
 
 export class Lane {
@@ -73,7 +74,7 @@ export class Lane {
   private socket: Socket | undefined;
   private queue: Submitted[] = [];
   private readonly written = new Fifo<Submitted | Login>();
-  /** The last one written; what it grants is known when its reply has come. */
+  /** The last login that was written. Whether it succeeded is known when its reply has come. */
   private login: Login | undefined;
   private flushing = false;
   private failures = 0;
@@ -99,14 +100,17 @@ export class Lane {
     else this.flushSoon();
   }
 
-  /** Takes back what was not written yet; of what was, the answer is dropped. @returns whether it was not written */
+  /**
+   * Takes an exchange back if it was not written yet.
+   * @returns whether it was taken back; otherwise it may run, and ends as usual
+   */
   withdraw(exchange: Exchange): boolean {
     const at = this.queue.findIndex((submitted) => submitted.exchange === exchange);
     if (at !== -1) this.queue.splice(at, 1);
     return at !== -1;
   }
 
-  /** Called now and then. Ends what has waited too long; a connection that has gone dumb or fell behind is given up. */
+  /** Called now and then. Ends what has waited too long, and gives up a connection that does not answer or has fallen behind. */
   checkTime(now: number): void {
     const late = now - this.options.commandTimeout;
     const error = new Error('Command timed out');
@@ -118,16 +122,16 @@ export class Lane {
       if (!('exchange' in entry)) continue;
       oldest = Math.min(oldest, entry.since);
       if (!isLate(entry)) break;
-      // Its place in the order of replies stays.
+      // It stays in the list, because its replies are still to come.
       this.end(entry, { kind: 'late', error });
     }
     const isDumb = this.written.size > 0 && this.heard < late;
-    // Answers come, and to questions that nobody waits for: behind them everybody's would be late for ever.
+    // Replies do come, but to commands that were given up long ago. All later ones would be late too, for ever.
     const isBehind = oldest < late - this.options.commandTimeout;
     if (isDumb || isBehind) this.socket?.destroy(error);
   }
 
-  /** For good. What is under way is told that it is over. */
+  /** Closes the connection for good and ends what is under way. */
   close(): void {
     this.state = 'retired';
     clearTimeout(this.pause);
@@ -144,7 +148,7 @@ export class Lane {
     this.socket = socket;
     let reason = new Error('Connection is closed.');
     const reader = new ReplyReader((reply) => this.onReply(reply));
-    // Runs out while it connects and while a first login is not answered; at other times `checkTime` watches.
+    // This time-out is for connecting and for the first login. At other times `checkTime` watches.
     socket.on('timeout', () => socket.destroy(new Error('connect ETIMEDOUT')));
     socket.setTimeout(this.options.connectTimeout);
     socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => {
@@ -191,7 +195,7 @@ export class Lane {
     this.giveBack(error);
   }
 
-  /** What was written is lost; whether it ran, nobody here can know. */
+  /** Ends what was written as lost: whether it ran is not known. */
   private giveBack(error: Error): void {
     const written = [...this.written];
     this.written.clear();
@@ -200,7 +204,7 @@ export class Lane {
     }
   }
 
-  /** Once per turn of the event loop: what comes in the same turn shares its logins and its write. */
+  /** Writes once per turn of the event loop, so that what comes in the same turn shares its logins and its write. */
   private flushSoon(): void {
     if (this.flushing || (this.state !== 'ready' && this.state !== 'fresh')) return;
     this.flushing = true;
@@ -217,10 +221,10 @@ export class Lane {
     const queue = this.queue;
     this.queue = [];
     let text = '';
-    // Nothing was to be heard before.
+    // No reply was due, so the silence begins now.
     if (this.written.size === 0) this.heard = performance.now();
     for (const [account, group] of groupByAccount(queue)) {
-      // The user of this connection already, or about to be: the commands share that login's fate.
+      // No AUTH where the last login was this tenant's. If that login is refused, so are these commands.
       if (this.login?.account !== account || this.login.error !== undefined) {
         this.login = { account };
         this.logins += 1;
@@ -236,7 +240,7 @@ export class Lane {
     this.socket?.write(text);
   }
 
-  /** Alone, and its answer is waited for: behind it the connection may still be the `default` user's. */
+  /** The first login of a connection is sent alone, and its answer awaited: until then the connection may be the `default` user's. */
   private logInFirst(): void {
     const first = this.queue[0];
     if (first === undefined) return;
@@ -250,18 +254,18 @@ export class Lane {
     this.socket?.write(encode(['HELLO', '2', 'AUTH', user, password, 'SETNAME', this.options.name]));
   }
 
-  /** What it throws ends the connection, and no reply behind is looked at. */
+  /** An error that this throws ends the connection, and later replies are not read. */
   private onReply(reply: Reply): void {
     if (this.state === 'logging-in') return this.onFirstLogin(reply);
     const head = this.written.peek();
-    // An answer to no question: whose would the next one be?
+    // A reply to no command: it would not be known whose the next one is.
     if (head === undefined) throw reply instanceof Error ? reply : new Error('an unexpected reply');
     if (!('exchange' in head)) {
       this.written.shift();
       if (reply === 'OK') return;
       head.error = reply instanceof Error ? reply : new Error('AUTH was not answered with OK');
-      // Neither accepted nor refused: a MULTI was open, or this is no Redis. What is behind it is not known to be
-      // anybody's, so nothing further on this connection is trusted.
+      // The login was neither accepted nor refused: a MULTI was open, or this is no Redis. It is not known as whom the commands
+      // behind it run, so nothing further on this connection is trusted.
       if (!isLoginRefused(head.error)) throw head.error;
       return;
     }
@@ -270,9 +274,9 @@ export class Lane {
     this.written.shift();
     const error = head.login?.error;
     if (error === undefined) this.end(head, { kind: 'answered', replies: head.replies });
-    // The user before may have been the same one, under a password that was still good when it came.
+    // The previous login may have been the same tenant's, with a password that was valid then. Then the commands may have run.
     else this.end(head, { kind: nothingRan(head.replies) ? 'login-refused' : 'lost', error });
-    // After a fail-over the address leads to another server, and this one says no more than that.
+    // After a fail-over the address leads to another server, and the old one shows it only by refusing writes.
     const readOnly = head.replies.find(isReadOnly);
     if (readOnly !== undefined && performance.now() - this.readySince > READ_ONLY_FOR) throw readOnly;
   }
@@ -302,7 +306,7 @@ export class Lane {
   }
 }
 
-/** As the server itself says: each command was refused, or the transaction that they were in. */
+/** Whether the server says that nothing ran: it refused each command, or the transaction that they were in. */
 function nothingRan(replies: readonly Reply[]): boolean {
   const isRefusal = (reply: Reply | undefined, by: RegExp): boolean =>
     reply instanceof ReplyError && by.test(reply.message);
@@ -326,7 +330,7 @@ function openSocket(address: string): Socket {
     : connectTcp({ host, port });
 }
 
-/** In the order of their first; one tenant's keep theirs. */
+/** Groups in the order of their first command. The commands of a tenant keep their order. */
 function groupByAccount(queue: readonly Submitted[]): Iterable<[Account, Submitted[]]> {
   const groups = new Map<Account, Submitted[]>();
   for (const submitted of queue) {
@@ -337,7 +341,7 @@ function groupByAccount(queue: readonly Submitted[]): Iterable<[Account, Submitt
   return groups;
 }
 
-/** First in, first out, at constant cost. */
+/** A first-in-first-out queue with operations in constant time. */
 class Fifo<T> {
   private items: T[] = [];
   private head = 0;

@@ -1,6 +1,6 @@
 /**
- * The connections of a process to one Redis: a few that all tenants share, and one of its own for each of the tenants
- * that are busiest now. What a caller sends is told apart here by its tenant alone.
+ * The connections of a process to one Redis: a few that all tenants share, and one of its own for each of the busiest tenants.
+ * Only the tenant of a request decides which connection it takes.
  */
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
@@ -15,17 +15,17 @@ import type { Reply } from './resp.js';
 export interface LanesOptions {
   readonly url: string;
   readonly credentials: TenantCredentials;
-  /** Connections for everybody. Default: 4. */
+  /** Connections that all tenants share. Default: 4. */
   readonly sharedConnections?: number | undefined;
-  /** At most so many tenants have one of their own. Default: 64; 0 for none. */
+  /** How many tenants may have a connection of their own. Default: 64; 0 for none. */
   readonly ownConnections?: number | undefined;
-  /** Commands of a tenant in the last ten seconds, or about so, that earn it one. Default: 500. */
+  /** How many requests within about ten seconds give a tenant a connection of its own. Default: 500. */
   readonly promoteAt?: number | undefined;
-  /** Milliseconds. Default: 5,000. */
+  /** Milliseconds for a connection and its first login. Default: 5,000. */
   readonly connectTimeout?: number | undefined;
   /** Milliseconds that a command may take, waiting for a connection included. Default: 5,000. */
   readonly commandTimeout?: number | undefined;
-  /** Commands that wait for an answer: of all tenants (default 20,000), and of one (default 5,000). */
+  /** How many requests may wait for an answer: of all tenants (default 20,000), and of one (default 5,000). */
   readonly maxPending?: number | undefined;
   readonly maxPendingPerTenant?: number | undefined;
 }
@@ -33,7 +33,7 @@ export interface LanesOptions {
 export interface Request {
   readonly text: string;
   readonly count: number;
-  /** Reads only: it may be sent again when nobody knows whether it ran. */
+  /** True for reads: the request may be sent again when it is not known whether it ran. */
   readonly repeatable: boolean;
   readonly signal?: AbortSignal | undefined;
 }
@@ -44,7 +44,7 @@ export interface LaneStats {
   readonly connected: number;
   /** Requests without an answer yet. */
   readonly pending: number;
-  /** Since the beginning. */
+  /** This and the following are counted since the start. */
   readonly connects: number;
   readonly logins: number;
   readonly promotions: number;
@@ -61,14 +61,14 @@ interface User extends Owner {
   readonly id: TenantId;
   readonly shared: Lane;
   account: Account | undefined;
-  /** While the password is being asked for. */
+  /** Set while the password is being asked for. */
   asking: Promise<void> | undefined;
-  /** Where its requests without an answer are. */
+  /** The connection that has its requests without an answer. */
   lane: Lane | undefined;
   pending: number;
-  /** They wait for the password, or for those on another lane: a tenant's requests keep their order. */
+  /** Requests that wait for the password, or for earlier ones on another connection: a tenant's requests keep their order. */
   held: Waiting[];
-  /** Refused with the newest password: the catalogue need not be asked for another one before. */
+  /** The newest password was refused: until then the catalogue is not asked again. */
   refusedUntil: number;
 }
 
@@ -81,7 +81,7 @@ interface Waiting extends Omit<Exchange, 'account'> {
   lane: Lane | undefined;
   loginsRefused: number;
   losses: number;
-  /** Given to a connection, which has not said yet what became of it. */
+  /** A connection has it and has not reported its outcome yet. */
   isUnderWay: boolean;
   isOver: boolean;
   resolve(replies: Reply[]): void;
@@ -114,7 +114,7 @@ export function openLanes(options: LanesOptions): Lanes {
   const shared = Array.from({ length: sharedConnections }, () => laneNamed('tenantry-shared'));
   const users = new Map<TenantId, User>();
   const own = new OwnLanes({ atMost: ownConnections, promoteAt, open: () => laneNamed('tenantry-own') });
-  /** Those with requests that wait here. */
+  /** The users whose `held` is not empty. */
   const holding = new Set<User>();
   let next = 0;
   let isClosed = false;
@@ -159,7 +159,7 @@ export function openLanes(options: LanesOptions): Lanes {
           reject,
           end: (outcome) => onOutcome(waiting, outcome),
         };
-        // Before it is counted: what is not taken here would be counted for ever.
+        // Before the request is counted: this may throw, and the count would never be taken back.
         if (request.signal !== undefined) listen(waiting, request.signal);
         pending += 1;
         pendingBytes += request.text.length;
@@ -210,7 +210,7 @@ export function openLanes(options: LanesOptions): Lanes {
     holding.add(waiting.user);
   }
 
-  /** Whoever has waited here since before `late` is told; what it waited for may never come. */
+  /** Fails the requests that have waited here since before `late`: what they wait for may never come. */
   function checkHeld(user: User, late: number): void {
     for (const waiting of user.held) {
       if (waiting.since >= late) continue;
@@ -257,7 +257,7 @@ export function openLanes(options: LanesOptions): Lanes {
         finish(waiting);
         return waiting.resolve(outcome.replies);
       case 'login-refused':
-        // Nothing ran: the password was rotated, or Redis does not know the user (yet, again, or any more).
+        // Nothing ran. The password was rotated, or Redis does not have the user: not yet, not again after a restart, or no more.
         waiting.loginsRefused += 1;
         if (waiting.loginsRefused > 1 || isClosed || performance.now() < user.refusedUntil)
           return fail(waiting, unavailable(outcome.error));
@@ -265,7 +265,7 @@ export function openLanes(options: LanesOptions): Lanes {
         if (user.account === waiting.account) return ask(user, true, outcome.error);
         return release(user);
       case 'unsent':
-        // Its own connection cannot be made, say because the server is full: the shared ones are still there.
+        // The tenant's own connection cannot be made, for example because the server has too many. The shared ones are there.
         if (waiting.lane !== user.shared && !isClosed) {
           own.refuse(user);
           return again(waiting);
@@ -280,7 +280,7 @@ export function openLanes(options: LanesOptions): Lanes {
     }
   }
 
-  /** Not within the connection's own turn, which is still giving back others. */
+  /** Sends the request again, but later: the connection that has lost it is still giving back others. */
   function again(waiting: Waiting): void {
     hold(waiting);
     setImmediate(() => release(waiting.user));
@@ -288,7 +288,7 @@ export function openLanes(options: LanesOptions): Lanes {
 
   function finish(waiting: Waiting): void {
     waiting.isOver = true;
-    // One that was aborted and is on its way all the same takes its memory until it has gone through.
+    // A request that was aborted after it was written takes memory until its replies have come.
     if (!waiting.isUnderWay) uncount(waiting);
   }
 
@@ -332,7 +332,7 @@ export function openLanes(options: LanesOptions): Lanes {
       .get(user.id, 'redis', { fresh })
       .then(
         ({ password }) => {
-          // The same one again is not worth another try: Redis has no such user, or has switched it off.
+          // With the same password another try would be refused too: Redis does not have the user, or has switched it off.
           if (refused?.password === password) {
             user.refusedUntil = performance.now() + ASK_AGAIN_AFTER;
             rejectHeld(user, unavailable(refusal));
@@ -342,7 +342,7 @@ export function openLanes(options: LanesOptions): Lanes {
       )
       .finally(() => {
         if (user.asking === asking) user.asking = undefined;
-        // One that came while the others were being told of a failure.
+        // A request may have come while the others were being failed.
         if (user.account === undefined && user.held.length > 0) ask(user, false);
         release(user);
       });
@@ -387,6 +387,6 @@ export function openLanes(options: LanesOptions): Lanes {
   }
 }
 
-/** A refused login too: Redis is back without the user, which the reconciler is making again. */
+/** Also for a refused login: Redis may have restarted without the user, and the reconciler makes it again. */
 const unavailable = (cause?: Error): TenantryError =>
   new TenantryError('STORE_UNAVAILABLE', { store: 'Redis' }, cause === undefined ? {} : { cause });

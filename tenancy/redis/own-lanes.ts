@@ -1,23 +1,23 @@
-/** Which tenants have a connection of their own: those that are busiest now, never more than a given number. */
+/** Decides which tenants have a connection of their own: the busiest ones, and never more than `atMost`. */
 import type { Lane } from './lane.js';
 
 export interface OwnLanesOptions {
-  /** Those on their way out included. */
+  /** How many there may be, including those that are being closed. */
   readonly atMost: number;
-  /** The heat that earns a tenant one. */
+  /** The heat from which a tenant gets one. */
   readonly promoteAt: number;
   open(): Lane;
 }
 
-/** Who may have one. Its state is kept and changed here. */
+/** A tenant that may have a connection of its own. Only `OwnLanes` changes these fields. */
 export interface Owner {
   own: Lane | undefined;
   /** Its recent use: requests, halved every `HALF_LIFE`. */
   heat: number;
   heatAt: number;
-  /** No promotion before: its own connection could not be made. */
+  /** The tenant gets none before this time, since its own connection could not be made. */
   coolUntil: number;
-  /** Not busy enough to take one from another: looked at again when it has this heat, or then. */
+  /** It was not busy enough to take another tenant's: checked again at this heat, or at `lookAgainAt`. */
   promoteFrom: number;
   lookAgainAt: number;
 }
@@ -29,12 +29,12 @@ const LOOK_AGAIN_AFTER = 100;
 
 export class OwnLanes {
   private readonly owners = new Set<Owner>();
-  /** Given up, and not closed yet. */
+  /** Connections that were given up and are not closed yet. */
   private readonly closing = new Set<Lane>();
   private isClosed = false;
   promotions = 0;
   evictions = 0;
-  /** Of those that have been given up. */
+  /** The counts of connections that were given up. */
   readonly gone = { connects: 0, logins: 0 };
 
   constructor(private readonly options: OwnLanesOptions) {}
@@ -43,7 +43,7 @@ export class OwnLanes {
     return [...this.owners].flatMap(({ own }) => own ?? []);
   }
 
-  /** A request more: it may earn one. */
+  /** Counts a request, which may give the tenant a connection of its own. */
   noteRequest(owner: Owner): void {
     const { atMost, promoteAt } = this.options;
     const now = performance.now();
@@ -56,7 +56,7 @@ export class OwnLanes {
     this.promotions += 1;
   }
 
-  /** Its own could not be made: it does without for a while. */
+  /** For when the tenant's own connection could not be made: it uses the shared ones for a while. */
   refuse(owner: Owner): void {
     owner.coolUntil = performance.now() + COOL_DOWN;
     this.demote(owner);
@@ -71,11 +71,11 @@ export class OwnLanes {
     for (const { own } of this.owners) own?.close();
   }
 
-  /** @returns whether there is room now; until a connection that gave way has closed, one more would be one too many */
+  /** @returns whether there is room now: not before the connection that made room has closed */
   private makeRoom(owner: Owner, now: number): boolean {
     if (this.closing.size > 0 || (owner.heat < owner.promoteFrom && now < owner.lookAgainAt)) return false;
     const coolest = [...this.owners].reduce((a, b) => (heatOf(a, now) <= heatOf(b, now) ? a : b));
-    // Clearly busier, so that two of a kind do not take it from each other all the time.
+    // It must be clearly busier, so that two similar tenants do not take the connection from each other all the time.
     owner.promoteFrom = 2 * heatOf(coolest, now);
     if (owner.heat < owner.promoteFrom) {
       owner.lookAgainAt = now + LOOK_AGAIN_AFTER;
@@ -86,7 +86,7 @@ export class OwnLanes {
     return this.closing.size === 0;
   }
 
-  /** Its requests end where they are; the connection closes behind the last of them, at once when there is none. */
+  /** Gives up the tenant's connection, which closes after the last request on it, or at once when there is none. */
   private demote(owner: Owner): void {
     const lane = owner.own;
     if (lane === undefined) return;

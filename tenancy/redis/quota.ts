@@ -1,18 +1,19 @@
 /**
- * Quotas of a namespace (`maxKeys`, `maxBytes` of the manifest), counted without scripts: an index of the namespace's
- * keys by when they end, and the places of keys that are about to be written, in two sorted sets of the tenant's own.
+ * Quotas of a namespace (`maxKeys`, `maxBytes` of the manifest), counted without scripts. Two sorted sets of the tenant's own
+ * hold the counts: an index of the namespace's keys by when they expire, and the places of keys that are about to be written.
  *
- * How exact: a write takes its places, atomically, before it is sent, and gives them back where it puts its keys into
- * the index, so that a key is counted from before it is there until after it has gone, whoever removes it meanwhile.
- * Callers at the limit may both be refused where one had fitted; a place whose write was given up, or of a process that
- * died, counts for ten seconds. A key that went otherwise than by DEL, UNLINK, GETDEL or the end that it was written
- * with (the last element of a list was popped, its end was brought nearer) and one whose write the server refused are
- * counted until a refused write looks for such.
+ * How exact `maxKeys` is: a write takes its places atomically before it is sent, and gives them back when it puts its keys into
+ * the index. So a key is counted from before it exists until after it has gone, whoever removes it meanwhile.
+ * - Two callers at the limit may both be refused where one would have fitted.
+ * - A place counts for ten seconds if its write was given up or its process died.
+ * - Some keys are counted after they have gone, until a refused write looks for them: keys that went otherwise than by DEL,
+ *   UNLINK, GETDEL or the TTL that they were written with (the last element of a list was popped, the TTL was shortened),
+ *   and keys whose write the server refused.
  *
- * Bytes are MEMORY USAGE, of all elements, of up to 64 keys taken at random, times their number (so up to 64 keys
- * exact), and of those by themselves that were found to be a large part of it; plus the bytes that this process sent
- * since. That is looked at again after a second, at the limit at once, but no more often than so that the server spends a
- * twentieth of its time on it: collections of millions of elements are looked at every few seconds.
+ * How exact `maxBytes` is: MEMORY USAGE, counting all elements, of up to 64 random keys is scaled to the number of keys, so it is
+ * exact up to 64 keys. Keys that were found to be a large part of the total are measured by themselves. The bytes that this
+ * process has sent since are added. It is measured again after a second, and at the limit at once, but never so often that the
+ * server spends more than a twentieth of its time on it: collections of millions of elements are measured every few seconds.
  */
 import { randomUUID } from 'node:crypto';
 import { TenantryError } from '../../domain/errors.js';
@@ -22,22 +23,22 @@ import type { Sent } from './commands.js';
 import type { Keys } from './keys.js';
 import type { Reply } from './resp.js';
 
-/** Sends commands as the tenant, as one transaction where so asked. */
+/** Sends commands as the tenant; as one transaction if `atomic`. */
 export type Send = (
   commands: readonly (readonly string[])[],
   options: { atomic: boolean; isRead: boolean },
 ) => Promise<Reply[]>;
 
 const SAMPLE = 64;
-/** Milliseconds until it is looked at again, and at the limit. */
+/** How old an estimate of the bytes may be, in milliseconds: for a write that fits, and for one that would be refused. */
 const ESTIMATE_FOR = 1_000;
 const REFUSE_FOR = 20;
-/** As many times as long as a look took passes before the next one. */
+/** The next measurement is not before this many times as long as the last one took. */
 const PACE = 20;
 /** Milliseconds. A look that took no longer is taken at its word. */
 const SHORT_LOOK = 10;
 const MAX_ESTIMATES = 50_000;
-/** Milliseconds. Longer than a write is under way, and than the clocks of processes and server differ. */
+/** Milliseconds: longer than a write may take, and longer than the clocks of processes and server differ. */
 const GRACE = 10_000;
 
 export const hasQuota = ({ maxKeys, maxBytes }: Keys): boolean =>
@@ -52,9 +53,9 @@ const endOf = (lives: number | undefined): string =>
   lives === undefined ? '+inf' : String(Date.now() + lives);
 
 /**
- * Commands that keep the index true. It may name a key that is not there, never the other way round: into it before a
- * key is made, for there may be no memory left behind, and again behind, for the key may have been removed in between;
- * out of it before a key is removed.
+ * Commands that keep the index true. It may name a key that does not exist, but it must never miss one that does. So a key is
+ * put into the index before it is written, since there may be no memory left afterwards. It is put there again after the write,
+ * since another caller may have removed it in between. And it is taken out before it is removed.
  */
 export function indexed(
   tenantId: TenantId,
@@ -71,12 +72,12 @@ export function indexed(
 
 /** What a write is about to take. */
 export interface Claim {
-  /** By key, the name of the place that is taken for it. */
+  /** For each key, the name of the place that is taken for it. */
   readonly places: ReadonlyMap<string, string>;
   readonly bytes: number;
 }
 
-/** @returns the places of a write, and the commands that go behind it and give them back */
+/** @returns the places of a write, and the commands that are sent after it and give them back */
 export function placesOf(
   tenantId: TenantId,
   { namespace, maxKeys }: Keys,
@@ -89,31 +90,31 @@ export function placesOf(
   return { places, giveBack: places.size === 0 ? [] : [['ZREM', index, ...places.values()]] };
 }
 
-/** Bytes in the index's keys, as last weighed, and what was claimed since. */
+/** The bytes of a namespace as last measured, and what was claimed since. */
 interface Estimate extends Weight {
   at: number;
   since: number;
-  /** Claimed by writes that have not ended: a weighing may miss them. */
+  /** Bytes claimed by writes that have not ended: a measurement may miss them. */
   underWay: number;
   weighing: Promise<void> | undefined;
 }
 
 interface Weight {
   bytes: number;
-  /** Keys that are a large part of it: looked at each time, for among many a sample would miss them. */
+  /** Keys that are a large part of the total. They are measured each time, since a sample of many keys would miss them. */
   heavy: readonly string[];
-  /** Milliseconds that the look took the server. */
+  /** How long the server took to measure, in milliseconds. */
   took: number;
 }
 
 export interface Quotas {
   /**
-   * Before a write.
-   * @returns what is to be called when the write has ended, however it did
-   * @throws TenantryError QUOTA_EXCEEDED; nothing is to be written then
+   * Called before a write.
+   * @returns a function to be called when the write has ended, however it did
+   * @throws TenantryError QUOTA_EXCEEDED: then nothing may be written
    */
   claim(tenantId: TenantId, keys: Keys, claim: Claim, send: Send): Promise<() => void>;
-  /** Behind a command that has removed those of the keys that are not there. */
+  /** Called after a command that may have removed the keys. Those that do not exist are taken out of the index. */
   forget(tenantId: TenantId, keys: Keys, gone: readonly string[], send: Send): Promise<void>;
 }
 
@@ -134,7 +135,7 @@ export function createQuotas(): Quotas {
     },
   };
 
-  /** @returns as `claim`; undefined when there is no room */
+  /** @returns the same as `claim`, or undefined when there is no room */
   async function takeRoom(
     index: string,
     maxBytes: number,
@@ -148,13 +149,13 @@ export function createQuotas(): Quotas {
       if (estimate.weighing !== undefined) continue;
       const age = performance.now() - estimate.at;
       const isOver = estimate.bytes + estimate.since + bytes > maxBytes;
-      // A refusal is by what is there now, not by what was there a while ago, as far as it is cheap to look.
+      // Before a write is refused, the bytes are measured again, as far as that is cheap.
       if (age > Math.max(isOver ? REFUSE_FOR : ESTIMATE_FOR, estimate.took * PACE)) {
         await weighAgain(estimate, index, send);
         continue;
       }
       if (isOver) return undefined;
-      // In the same turn as it was looked at, so that no two take the same room.
+      // No await since the check, so that no two callers take the same room.
       estimate.since += bytes;
       estimate.underWay += bytes;
       return () => {
@@ -180,7 +181,7 @@ export function createQuotas(): Quotas {
     return fresh;
   }
 
-  /** Once for all who wait for it: each with a weight of its own would find room for itself alone. */
+  /** Measures once for all callers that wait: with a measurement each, every one of them would find room for itself. */
   function weighAgain(estimate: Estimate, index: string, send: Send): Promise<void> {
     estimate.since = estimate.underWay;
     estimate.weighing = weigh(index, estimate.heavy, send)
@@ -221,7 +222,7 @@ async function takePlaces(
       ],
       { atomic: true, isRead: false },
     );
-    // Those that are in the index are counted there.
+    // A key that is in the index already is not counted twice.
     const counted = (known as Reply[]).filter((score) => score !== null).length;
     if (counted === places.size || Number(keyCount) + Number(placeCount) - counted <= maxKeys) return;
     await leavePlaces(tenantId, keys, places, send);
@@ -240,10 +241,13 @@ async function leavePlaces(
   await send([['ZREM', index, ...places.values()]], { atomic: false, isRead: false });
 }
 
-/** Takes keys out of the index that are no longer there. @returns how many */
+/**
+ * Looks for keys in the index that no longer exist, and takes them out.
+ * @returns how many
+ */
 async function sweep(tenantId: TenantId, keys: Keys, send: Send): Promise<number> {
   const index = indexKey(tenantId, keys.namespace);
-  // Those whose end is nearest have most likely ended.
+  // The keys that expire first are the most likely to be gone; a random sample finds others.
   const found = await send(
     [
       ['ZRANGE', index, '0', String(SAMPLE - 1)],
@@ -264,7 +268,10 @@ async function sweep(tenantId: TenantId, keys: Keys, send: Send): Promise<number
   );
 }
 
-/** Takes those of the keys that are not there out of the index. @returns how many */
+/**
+ * Takes keys out of the index, except those that exist.
+ * @returns how many
+ */
 async function forget(
   tenantId: TenantId,
   { namespace, ttlSeconds }: Keys,
@@ -279,7 +286,7 @@ async function forget(
   });
   const back = gone.filter((_, i) => present[i] === 1);
   const end = endOf(ttlSeconds === undefined ? undefined : ttlSeconds * 1_000);
-  // Made again meanwhile.
+  // These were made again meanwhile.
   if (back.length > 0)
     await send([['ZADD', index, 'GT', ...back.flatMap((key) => [end, key])]], {
       atomic: false,
@@ -295,11 +302,11 @@ async function weigh(index: string, heavy: readonly string[], send: Send): Promi
   const keys = [...new Set([...heavy, ...(sample as string[])])];
   const asked = performance.now();
   const [total, ...weights] = await send(
-    // Of SAMPLES other than 0 only the first elements count, whatever is behind them.
+    // SAMPLES 0 counts all elements. Any other number measures only the first ones and assumes that the rest are alike.
     [['ZCARD', index], ...keys.map((key) => ['MEMORY', 'USAGE', key, 'SAMPLES', '0'])],
     read,
   );
-  // Less the way there and back, which is what the first command took.
+  // Without the round trip, which is what the first command took.
   const took = Math.max(0, performance.now() - asked - (asked - begun));
   const bytesOf = (at: number): number => Number(weights[at] ?? 0);
   const sum = (from: number, to: number): number =>
@@ -308,7 +315,7 @@ async function weigh(index: string, heavy: readonly string[], send: Send): Promi
   const others = Number(total) - heavy.filter((_, i) => weights[i] !== null).length;
   const scale = Number(total) <= SAMPLE || sampled === 0 ? 1 : others / sampled;
   const bytes = sum(0, heavy.length) + sum(heavy.length, keys.length) * scale;
-  // There are no more than 64 of those.
+  // There are fewer than 64 heavy keys, since each has more than a 64th of the total.
   return { bytes, heavy: keys.filter((_, i) => bytesOf(i) > bytes / SAMPLE), took };
 }
 
