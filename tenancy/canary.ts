@@ -1,6 +1,6 @@
 /**
- * The canary of a cell: a tenant of Tenantry's own, by which probes try to reach another. It has no customer's data,
- * so a probe as the canary never borrows a customer's rights.
+ * The canary of a cell: a tenant of Tenantry's own, as which probes try to reach other tenants. It has no customer's data,
+ * and a probe that runs as the canary never uses a customer's rights.
  */
 import { createHash } from 'node:crypto';
 import type { MongoClient } from 'mongodb';
@@ -33,7 +33,7 @@ interface CanaryOptions {
   readonly layouts: readonly CollectionLayout[];
 }
 
-/** Made like any tenant, ledger first; safe to repeat and from several workers at once. */
+/** Makes the canary like any tenant, ledger first. Safe to repeat, and from several workers at once. */
 export async function ensureCanary(options: CanaryOptions, connections: CellConnections): Promise<Canary> {
   const { catalogue, blueprint, secrets, layouts } = options;
   const { cell, mongo, mongoUrl, postgres, redis } = connections;
@@ -51,7 +51,7 @@ export async function ensureCanary(options: CanaryOptions, connections: CellConn
   return { tenantId: id, mongo: openTenantClient(mongoUrl, id, password('mongo')), redis: namespace };
 }
 
-/** The same id from every worker, so that two that prepare a cell at once make one canary. Shaped as a UUIDv8. */
+/** The canary's id, in the form of a UUIDv8. It is the same in every worker, so that two that prepare a cell at once make one canary. */
 export function canaryId(cell: CellName): TenantId {
   const hex = createHash('sha256').update(`tenantry/canary/${cell}`).digest('hex');
   return tenantId(

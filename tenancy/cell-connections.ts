@@ -1,6 +1,6 @@
 /**
- * The control plane's connections to the servers of each cell, opened when first needed and kept. The product's own
- * connections, which are a tenant's and not the control plane's, are elsewhere.
+ * The control plane's connections to the servers of each cell, opened when they are first needed and kept. The product's
+ * connections, which log in as tenants, are opened by `product-stores.ts`.
  */
 import { Redis } from 'ioredis';
 import { MongoClient } from 'mongodb';
@@ -20,10 +20,10 @@ export interface CellConnections {
     readonly purge: Pool;
   };
   readonly mongo: MongoClient;
-  /** Where the cell's MongoDB is, without the credentials: tenants connect with their own. */
+  /** The URL of the cell's MongoDB without credentials: tenants connect with their own. */
   readonly mongoUrl: string;
   readonly redis: Redis;
-  /** Its user changes with each borrow: commands as a tenant, sent behind that tenant's AUTH in one pipeline. */
+  /** For commands as a tenant, which are sent after that tenant's AUTH in one pipeline. So its user changes with each use. */
   readonly redisAsTenant: Redis;
   close(): Promise<void>;
 }
@@ -64,7 +64,7 @@ export function connectCell(
     connectTimeoutMS: 5_000,
     serverSelectionTimeoutMS: 5_000,
     socketTimeoutMS: silence.mongo,
-    // A user or collection that a fail-over could lose would be one that the ledger wrongly calls created.
+    // Majority: a fail-over could lose a user or collection otherwise, which the ledger would still call created.
     writeConcern: { w: 'majority', journal: true },
   });
   endLostStatements(mongo);
@@ -97,27 +97,27 @@ function openRedis(url: string, name: string, silence: number): Redis {
     // and another worker undone it.
     maxRetriesPerRequest: 0,
     retryStrategy: (times) => Math.min(50 * times, 1_000),
-    // After a fail-over the address leads to another server; this one is a replica now.
+    // After a fail-over the address leads to another server, and this one is a replica: connect again.
     reconnectOnError: ({ message }) => message.startsWith('READONLY'),
-    // Sub-millisecond replies matter more than fewer packets.
+    // Replies within a millisecond matter more than fewer packets.
     noDelay: true,
   });
-  // Without a listener ioredis prints to the console; a failed command says it to its caller.
+  // Without a listener ioredis prints to the console. The caller of a failed command gets the error anyway.
   redis.on('error', () => undefined);
   return redis;
 }
 
-/** The server alone: a tenant logs in with its own name. */
+/** The URL without user and password: a tenant logs in with its own. */
 export function mongoUrlWithoutCredentials(url: string): string {
   const bare = url.replace(/^(mongodb(?:\+srv)?:\/\/)[^@/]*@/, '$1');
-  // Behind the host, as in appName=a@b: without a login the driver would take what is before it for one.
+  // An `@` after the host, as in appName=a@b: without credentials the driver would take what is before it for some.
   return bare.replaceAll('@', '%40');
 }
 
 /**
- * What no tenant's data may rest on. Behind a load balancer the driver (7.9) gives a connection back while the answer to the
- * killCursors of an aborted cursor is still due, and takes it for the answer to the next statement: from then on each gets
- * the one before. And what is not acknowledged may never have been written, or have been refused.
+ * Refuses what no tenant's data may rest on. Behind a load balancer the driver (7.9) returns a connection to its pool while the
+ * answer to the killCursors of an aborted cursor is still due. It takes that answer for the next statement's, and from then on
+ * each statement gets the answer of the one before it. A write that is not acknowledged may have been refused.
  * @throws TenantryError STORE_REFUSED
  */
 export function refuseUnfitUrl(url: string): void {

@@ -1,6 +1,6 @@
 /**
- * The cells of this process, each prepared at first contact: the product's tables are there, what MongoDB enforces
- * was tried, the canary lives, Redis knows its users. Preparing is safe to repeat, so every worker does it.
+ * The cells of this process. Each is prepared when it is first used: the product's tables are made, what MongoDB enforces is
+ * tried, the canary is made, and Redis gets its users. Preparing is safe to repeat, so every worker does it.
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
@@ -38,15 +38,15 @@ export interface CellRegistryOptions extends ConnectOptions {
   readonly layouts: readonly CollectionLayout[];
   readonly blueprint: Blueprint;
   readonly secrets: SecretBox;
-  /** Those to be valid in a cell, oldest first. */
+  /** The keys that are to be valid in a cell, oldest first. */
   readonly contextKeys: (cell: CellName) => readonly ContextKey[];
-  /** What a cell's MongoDB refuses, at first contact. */
+  /** Tries what a cell's MongoDB refuses. */
   readonly tryEnforcement: typeof tryEnforcement;
   readonly log: Logger;
 }
 
 export interface CellRegistry {
-  /** @throws TenantryError UNKNOWN_CELL, or a store's error when it cannot be prepared now; asking again tries again. */
+  /** @throws TenantryError UNKNOWN_CELL, or a store's error when the cell cannot be prepared now. The next call tries again. */
   get(name: CellName): Promise<PreparedCell>;
   close(): Promise<void>;
 }
@@ -73,7 +73,7 @@ export function createCellRegistry(options: CellRegistryOptions): CellRegistry {
   };
 }
 
-/** Whether a cell with this trial takes tenants. */
+/** Whether a cell with this result of the trial takes tenants. */
 export const earnsTenants = (cell: Pick<Cell, 'mongoEnforcement'>, trial: Tried): boolean =>
   cell.mongoEnforcement === 'guard' || trial.notRefused.length === 0;
 
@@ -87,7 +87,7 @@ async function prepare(
   if (cell === undefined) throw new TenantryError('UNKNOWN_CELL');
   const connections = connectCell(cell, options);
   try {
-    // A worker's own clock may have been put back since another one tried.
+    // By the database's clock: a worker's own may have been put back since another worker tried.
     const triedAt = (await catalogue.cells.now()).toISOString();
     const [, tried] = await settled([
       inStore('postgres', ensureTables(connections, options)),
@@ -109,7 +109,7 @@ async function prepare(
   }
 }
 
-/** A minute: a probe is one transaction of a few round trips. */
+/** How long a token for a probe is valid: a minute, since a probe is one transaction of a few round trips. */
 const PROBE_TOKEN_MS = 60_000;
 
 function probesAs({ manifest, contextKeys }: CellRegistryOptions, cell: CellName): SwitchTo {
@@ -130,11 +130,11 @@ async function ensureTables(
   } finally {
     client.release();
   }
-  // Whether or not they are asked for yet, so that a cell can be hardened under a product at work.
+  // Installed whether or not the policies ask for tokens yet, so that a cell can be hardened while the product runs.
   await installContextKeys(postgres.owner, contextKeys(cell.name));
 }
 
-/** Makes users and markers, and makes them again whenever Redis comes back, for then it has forgotten them. */
+/** Makes users and markers, and makes them again whenever Redis comes back, since it may have lost them. */
 async function keepNamespaces(
   { catalogue, secrets, log }: CellRegistryOptions,
   { cell, redis }: CellConnections,
@@ -158,7 +158,7 @@ async function keepNamespaces(
   const remake = async (): Promise<void> => {
     const mine = ++latest;
     const isWanted = (): boolean => mine === latest && redis.status === 'ready';
-    // Again and again: the catalogue, which says them, may be coming back from the same outage.
+    // Tried until it succeeds: the catalogue, which lists them, may be coming back from the same outage.
     for (let pause = 100; isWanted(); pause = Math.min(pause * 2, 10_000)) {
       try {
         const done = await reconcile();
@@ -169,7 +169,7 @@ async function keepNamespaces(
       }
     }
   };
-  // Connected first, so that what is heard from here on is that it came back.
+  // Waits for the first connection, so that each `ready` event after this means that Redis came back.
   await redis.ping();
   redis.on('ready', () => void remake());
   const watch = setInterval(() => void leaveReplica(redis), LOOK_AT_ROLE_EVERY).unref();
@@ -181,12 +181,12 @@ async function keepNamespaces(
 const LOOK_AT_ROLE_EVERY = 5_000;
 
 /**
- * After a fail-over a connection may stay, to a server that is a replica now. It says so only to whoever writes, and the
- * users are to be made on the other one before anybody comes.
+ * Finds out that a connection leads to a replica after a fail-over, and connects again. Such a server says so only when one
+ * writes, and the users must be made on the new primary before tenants come.
  */
 async function leaveReplica(redis: Redis): Promise<void> {
   if (redis.status !== 'ready') return;
-  // One that does not answer is left when that has taken too long for any command.
+  // A server that does not answer is left for a new connection when any command has waited for too long.
   const [role] = await redis.role().catch(() => [undefined]);
   if (role === 'slave') redis.disconnect(true);
 }

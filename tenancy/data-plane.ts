@@ -1,6 +1,6 @@
 /**
- * The data plane of a product's process: finds tenants, enters them, hands their context on. One for each process,
- * opened at its start and closed at its end.
+ * The data plane of a product's process: it finds tenants, enters them and hands their context on. Each process has one, which
+ * it opens at its start and closes at its end.
  */
 import { randomUUID } from 'node:crypto';
 import type { RequestHandler } from 'express';
@@ -134,7 +134,7 @@ export function openTenantry(options: TenantryOptions): Tenantry {
   const signer = createSigner(options.signingKeys);
   // Whoever clears what it has handed over would have later cells derive from nothing.
   const rootKey = Buffer.from(options.rootKey);
-  // A statement here is one look-up by key; who waits longer than this is better told.
+  // Each statement here is a look-up by key: if it takes longer than this, it is better to fail.
   const pool = createPool({
     url: options.catalogueUrl,
     name: 'tenantry-lookup',
@@ -158,7 +158,7 @@ export function openTenantry(options: TenantryOptions): Tenantry {
   );
   const record = options.onPlatformAccess ?? logPlatformAccess(log);
 
-  /** At once when memory knows enough, which is nearly always. */
+  /** Without a promise when all is in memory, as it nearly always is. */
   const admit = (entry: TenantEntry, come: Circumstances): Tenant | Promise<Tenant> => {
     const mode = accessOf(entry);
     const stores = cells.peek(entry.cell);
@@ -179,7 +179,7 @@ export function openTenantry(options: TenantryOptions): Tenantry {
   const handingOn: HandingOn = {
     signer,
     directory,
-    // Signed by us, so an id and no slug.
+    // We have signed the claims, so this is an id and never a slug.
     enter: (claims, work) => enter(`id:${claims.tenant}`, circumstancesOf(claims), work),
   };
   return {
@@ -209,7 +209,7 @@ export function openTenantry(options: TenantryOptions): Tenantry {
   };
 }
 
-/** A tenant that is entered within another scope of its own goes on with what that one came with. */
+/** A tenant that is entered again within its own context keeps the circumstances of the outer one. */
 function inherited(): Circumstances {
   const outer = findCurrentTenant();
   if (outer === undefined) return { correlationId: randomUUID() };
@@ -226,7 +226,7 @@ function circumstancesOf(claims: Claims): Circumstances {
   };
 }
 
-/** Stores of cells, each opened once, when it is first needed, and by nobody's request. */
+/** The stores of cells. Each is opened once, when it is first needed, and outside the context of the request that needs it. */
 function createCells(
   read: (name: CellName) => Promise<CellServers>,
   open: (cell: CellServers) => CellStores,
@@ -244,7 +244,7 @@ function createCells(
         return stores;
       });
       opening.set(name, promise);
-      // A cell that could not be opened is tried again by who comes next.
+      // If a cell could not be opened, the next caller tries again.
       promise.catch(() => opening.delete(name));
       return promise;
     },

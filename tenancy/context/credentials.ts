@@ -1,4 +1,4 @@
-/** Passwords of tenants' users in the stores, opened from the catalogue and kept until they are heard to have changed. */
+/** A cache of the passwords of tenants' users in the stores, which are read from the catalogue and opened here. */
 import { LRUCache } from 'lru-cache';
 import type { Pool } from 'pg';
 import { catalogueError } from '../../catalogue/pool.js';
@@ -13,16 +13,17 @@ export interface CredentialsOptions {
   readonly pool: Pool;
   readonly secrets: SecretBox;
   readonly directory: Pick<Directory, 'onChange'>;
-  /** A password is read again when it is older, whatever was heard. Milliseconds. */
+  /** How old a password may be before it is read again, in milliseconds. Default: five minutes. */
   readonly maxAgeMs?: number;
+  /** How many passwords are kept. Default: 20,000. */
   readonly max?: number;
 }
 
 type Store = 'mongo' | 'redis';
 
 /**
- * An old password is no danger, since a store refuses it: its user asks again with `fresh`. So these may be older than
- * what the directory says of a tenant.
+ * Passwords are kept until a change of their tenant is heard of, and at most for `maxAgeMs`. That is longer than the directory
+ * keeps a tenant. An old password does no harm, because the store refuses it, and then it is asked for again with `fresh`.
  */
 export function createCredentials(options: CredentialsOptions): TenantCredentials {
   const { pool, secrets, directory, maxAgeMs = 300_000, max = 20_000 } = options;
@@ -45,10 +46,10 @@ export function createCredentials(options: CredentialsOptions): TenantCredential
     const key = keyOf(tenantId, store);
     const flight = query(pool, secrets, tenantId, store)
       .then((read) => {
-        // One that is still the same stays the same: what was derived of it stays good.
+        // An unchanged credential stays the same object, so that what was derived from it can still be used.
         const old = kept.peek(key, { allowStale: true });
         const credential = old?.version === read.version && old.password === read.password ? old : read;
-        // Changed meanwhile, or overtaken by one that asked later: good for who waits for it, not to be kept.
+        // If the tenant has changed meanwhile, or a later read has begun, this one is returned to its callers but not kept.
         if (flights.get(key) === flight) kept.set(key, credential);
         return credential;
       })
@@ -61,7 +62,7 @@ export function createCredentials(options: CredentialsOptions): TenantCredential
   return {
     async get(tenantId, store, { fresh = false } = {}) {
       const key = keyOf(tenantId, store);
-      // One that is under way may have been read before the rotation that made its asker doubt.
+      // Not a read that is under way: it may be from before the rotation for which the caller's password was refused.
       if (fresh) return read(tenantId, store);
       return kept.get(key) ?? flights.get(key) ?? read(tenantId, store);
     },
@@ -84,7 +85,7 @@ async function query(
       throw catalogueError(error);
     });
   const row = rows[0];
-  // Withdrawn or purged since the tenant was looked up.
+  // The tenant was withdrawn or purged since it was looked up.
   if (row === undefined) throw new TenantryError('TENANT_NOT_FOUND');
   const version = Number(row.version);
   return {

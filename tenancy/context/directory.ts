@@ -1,7 +1,7 @@
 /**
- * Which tenants there are, kept in memory. A change is heard of by a notification of the catalogue, within
- * milliseconds; what bounds staleness is time: no answer is older than `maxStalenessMs`, whether notifications arrive or
- * not. When the catalogue is away what is younger than that goes on working and all else fails.
+ * A cache of which tenants there are. The catalogue notifies of changes, which arrive within milliseconds. But staleness is
+ * bounded by time alone: no answer is older than `maxStalenessMs`, whether notifications arrive or not. When the catalogue is
+ * away, answers that are young enough are still given, and all other questions fail.
  */
 import { LRUCache } from 'lru-cache';
 import type { Pool } from 'pg';
@@ -20,35 +20,38 @@ export interface DirectoryOptions {
   /** The same, for the listener's own connection. */
   readonly url: string;
   readonly log: Logger;
-  /** No answer is older. Milliseconds. */
+  /** How old an answer may be at most, in milliseconds. Default: 5,000. */
   readonly maxStalenessMs?: number;
-  /** For how long it is remembered that there is no such tenant, or that it is not ready. Milliseconds. */
+  /** How long it is remembered that a tenant does not exist or is not ready, in milliseconds. Default: 1,000. */
   readonly negativeMs?: number;
-  /** Tenants that are kept; beyond it the one that was used longest ago goes. */
+  /** How many tenants are kept; the least recently used goes first. Default: 10,000. */
   readonly maxTenants?: number;
-  /** Unknown names that are kept. */
+  /** How many names are kept of which it is known that no tenant has them. Default: 10,000. */
   readonly maxUnknown?: number;
 }
 
 export interface Directory {
   /**
-   * What memory has, if it is young enough: a tenant, null where it is known that there is none, or undefined when the
-   * catalogue must be asked.
+   * The answer from memory, if there is one that is young enough.
+   * @returns the tenant, null when it is known that there is none, or undefined when the catalogue must be asked
    */
   peek(key: TenantKey): TenantEntry | null | undefined;
-  /** @throws TenantryError CATALOGUE_UNAVAILABLE */
+  /**
+   * The answer from memory or from the catalogue.
+   * @throws TenantryError CATALOGUE_UNAVAILABLE
+   */
   find(key: TenantKey): Promise<TenantEntry | undefined>;
-  /** Calls back with each tenant that has changed, or undefined when any may have. */
+  /** Registers a listener, which gets the id of each tenant that has changed, or undefined when any may have. */
   onChange(listener: (tenantId: TenantId | undefined) => void): void;
-  /** Whether changes are heard of at once; if not, they are within the bound. */
+  /** Whether notifications arrive. If not, changes are noticed within `maxStalenessMs`. */
   isListening(): boolean;
   readonly listening: Promise<void>;
   close(): Promise<void>;
 }
 
-/** A key for whatever text came from outside, an id or a slug; undefined when it can be no tenant's. */
+/** The key for text from outside, which may be an id or a slug. Undefined when it cannot be a tenant's. */
 export function keyOf(idOrSlug: string): TenantKey | undefined {
-  // Of anything else each look at it may say something else, and those who are looked up with it would pay for that.
+  // An object could give another text at each reading, and would spoil a look-up that others share.
   if (typeof idOrSlug !== 'string') return undefined;
   return isUuid(idOrSlug) ? `said:${idOrSlug}` : slugKey(idOrSlug);
 }
@@ -59,14 +62,14 @@ export function slugKey(slug: string): TenantKey | undefined {
 
 const SLUG = /^[a-z0-9][a-z0-9-]{0,62}$/;
 const DEFAULTS = { maxStalenessMs: 5_000, negativeMs: 1_000, maxTenants: 10_000, maxUnknown: 10_000 };
-/** States that a tenant leaves without a notification. */
+/** States that a tenant leaves without a notification, hence remembered only for `negativeMs`. */
 const PASSING = new Set(['pending', 'provisioning', 'failed']);
 
 interface Kept {
   readonly entry: TenantEntry | null;
   readonly idKey: TenantKey;
   readonly until: number;
-  /** From then on it is asked again in the background, when used. */
+  /** From this time on, a use of the entry makes the catalogue be asked again in the background. */
   readonly refreshAt: number;
 }
 
@@ -91,7 +94,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
       byKey.delete(`said:${id}`);
       if (kept?.entry) byKey.delete(`slug:${kept.entry.slug}`);
     }
-    // What is being read may have been read before the change.
+    // Answers that are under way may have been read before the change.
     for (const flight of flights.values()) {
       if (id === undefined) flight.all = true;
       else flight.changed.add(id);
@@ -114,9 +117,9 @@ export function createDirectory(options: DirectoryOptions): Directory {
       byKey.delete(key);
       return;
     }
-    // Kept when it was asked for alone: of a tenant that was found otherwise it is not known whose slug its id is.
+    // Only an answer to this very question is kept under `said:`. Otherwise it is not known whether the id is another's slug.
     if (key.startsWith('said:')) byKey.set(key, kept);
-    // The id last, here and when used: it stays longer than the slug, which forgetting finds by it.
+    // `forget` finds the slug through the id's entry. So the id's is set last, here and in `peek`, and is evicted last.
     byKey.set(`slug:${entry.slug}`, kept);
     byKey.set(kept.idKey, kept);
     unknown.delete(`id:${entry.tenantId}`);
@@ -149,7 +152,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
     if (kept.idKey !== key) byKey.get(kept.idKey);
     const now = performance.now();
     if (now >= kept.until) return undefined;
-    // A tenant in use never waits for the catalogue. It may be away: then this goes on until the bound.
+    // So a tenant in use never waits for the catalogue. If that is away, the entry is used until it is too old.
     if (kept.entry !== null && now >= kept.refreshAt && !flights.has(key)) ask(key).catch(() => undefined);
     return kept.entry;
   };
@@ -177,7 +180,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
 
 interface Flight {
   promise: Promise<TenantEntry | undefined>;
-  /** Any tenant may have changed since it began. */
+  /** Whether any tenant may have changed since the look-up began. */
   all: boolean;
   readonly changed: Set<string>;
 }

@@ -1,6 +1,6 @@
 /**
- * Hears which tenants have changed, on a connection of its own (LISTEN holds one for itself; a pooler in transaction
- * mode cannot carry it). What was missed while it was away is unknown, so each connecting is told as well.
+ * Listens for changes of tenants, on a connection of its own: LISTEN needs one, and does not work behind a pooler in transaction
+ * mode. Changes are missed while the connection is away, so each new connection is reported as well.
  */
 import { Client } from '../../catalogue/pool.js';
 
@@ -8,11 +8,11 @@ const CHANNEL = 'tenantry_tenant';
 
 export interface ListenerOptions {
   readonly url: string;
-  /** Milliseconds between questions to the server whether it is still there; a silent break is found by them. */
+  /** How often the server is asked whether it is still there, in milliseconds. That finds a connection that broke silently. */
   readonly heartbeatMs: number;
-  /** With the tenant's id. */
+  /** Gets the tenant's id. */
   readonly onChange: (tenantId: string) => void;
-  /** Listening (again): whatever was read before may have changed unheard. */
+  /** Called whenever it begins to listen: what was read before may have changed unnoticed. */
   readonly onConnected: () => void;
   readonly onLost: (error: unknown) => void;
 }
@@ -83,7 +83,7 @@ export function listen(options: ListenerOptions): Listener {
     async close() {
       closed = true;
       clearTimeout(timer);
-      // A client that is still connecting cannot be ended: it comes or gives up first.
+      // A client that is still connecting cannot be ended: wait until it has connected or failed.
       await attempt;
       const client = current;
       current = undefined;
@@ -94,7 +94,7 @@ export function listen(options: ListenerOptions): Listener {
   };
 }
 
-/** A connection that is broken cannot be ended well, and need not be. */
+/** Ends a client. A broken connection fails to, which does not matter. */
 const end = (client: Client): Promise<void> => client.end().catch(() => undefined);
 
 const FIRST_PAUSE = 50;
