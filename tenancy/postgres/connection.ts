@@ -1,7 +1,7 @@
 /**
- * One connection to the server, on which several statements may be under way. Each goes out as one message group that
- * ends in one Sync: who it is for, then the statement. The server runs a group as one transaction, so the tenant of a
- * group ends with it, whatever happens; that is why it also holds behind PgBouncer in transaction mode.
+ * One connection to the server, on which several statements may be under way. Each is sent as a group of messages that ends in
+ * one Sync: first the statement that enters the tenant, then the product's. The server runs a group as one transaction, so the
+ * tenant of a group ends with it, whatever happens. That holds behind PgBouncer in transaction mode too.
  */
 import pg from 'pg';
 import { AS_TEXT } from '../../catalogue/pool.js';
@@ -13,27 +13,27 @@ import { guardReading, type Step, type Wire, wireOf } from './wire.js';
 
 export interface ConnectionOptions {
   readonly url: string;
-  /** Shown in pg_stat_activity. */
+  /** The name in pg_stat_activity. */
   readonly name: string;
-  /** Off: nothing stays in the server after a statement, as PgBouncer before 1.22.1 wants it. */
+  /** Whether statements are prepared. Off, nothing stays in the server after a statement, as PgBouncer before 1.22.1 needs it. */
   readonly prepare: boolean;
   readonly preparedPerConnection: number;
   readonly connectTimeoutMs: number;
-  /** Of one statement's rows, as they come from the server. */
+  /** The most that the rows of one statement may have, in bytes as they come from the server. */
   readonly maxResultBytes: number;
-  /** What a session of our own gives a statement, in ms; 0 for none. */
+  /** The time-out for statements that is set for the session, where no pooler is in between, in ms; 0 for none. */
   readonly statementTimeoutMs: number;
 }
 
-/** A statement that goes ahead of the product's in the same group; its rows are not wanted. */
+/** A statement that goes ahead of the product's in the same group. Its rows are dropped. */
 export interface Ahead {
   readonly text: string;
   readonly values?: readonly (string | null)[];
-  /** Worth preparing: the same on every use. */
+  /** Whether its text is the same on every use, so that it is worth preparing. */
   readonly constant?: boolean;
 }
 
-/** Why a statement that was sent has no answer: it may or may not have run. Whether to repeat it, its caller knows. */
+/** The connection broke before a statement was answered, so it may or may not have run. Its caller decides whether to repeat it. */
 export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';
 }
@@ -48,11 +48,11 @@ export class Connection {
   #prepared: PreparedStatements | undefined;
   #ownSession = false;
   readonly #maxResultBytes: number;
-  /** Of the statements that go ahead, by text: prepared once for each connection. */
+  /** Names of the prepared statements that go ahead, by text. They are prepared once for each connection. */
   readonly #constants = new Map<string, string>();
-  /** Resolves when it has ended, whoever ended it. */
+  /** Resolves when the connection has ended, whoever ended it. */
   readonly closed: Promise<void>;
-  /** Groups of one turn of the event loop leave in one write. */
+  /** Groups of one turn of the event loop are sent in one write. */
   readonly #outbox: Buffer[] = [];
   readonly #send = (whole: Buffer): void => {
     if (this.#outbox.push(whole) === 1) setImmediate(() => this.#flush());
@@ -62,9 +62,9 @@ export class Connection {
   onRoom: (() => void) | undefined;
   #usable = true;
   #status = 'I';
-  /** The server has refused the group that it is at, and has not yet said that it is ready for the next. */
+  /** Whether the server has refused the present group and is not yet ready for the next. */
   #refusing = false;
-  /** Ends that group for its caller. */
+  /** Tells the caller of that group. */
   #refused: (() => void) | undefined;
 
   private constructor(client: pg.Client, options: ConnectionOptions) {
@@ -89,7 +89,7 @@ export class Connection {
     });
   }
 
-  /** @param constants statements that will go ahead of others, known beforehand */
+  /** @param constants the texts of statements that will go ahead of others, to be prepared at once */
   static async open(options: ConnectionOptions, constants: readonly string[]): Promise<Connection> {
     const client = new pg.Client({
       connectionString: options.url,
@@ -99,7 +99,7 @@ export class Connection {
       pipeline: true,
     });
     const connection = new Connection(client, options);
-    // Also of what is prepared when it has logged in: one that is never open would be waited for for ever.
+    // The time limit includes the preparing after the login, which might never end otherwise.
     const late = setTimeout(() => connection.destroy(), options.connectTimeoutMs);
     try {
       await client.connect();
@@ -119,8 +119,8 @@ export class Connection {
   }
 
   /**
-   * No pooler is in between, which would give the session to others and another one to us: what is set for the session
-   * stays, as its time-out for a statement does.
+   * Whether the server's session is ours alone, with no pooler in between that gives it to others. Then settings of the session,
+   * such as its time-out for statements, stay.
    */
   get ownSession(): boolean {
     return this.#ownSession;
@@ -131,15 +131,15 @@ export class Connection {
   get inFlight(): number {
     return this.#sent.length;
   }
-  /** Not in a transaction, nothing under way. */
+  /** Whether it is usable, outside of a transaction, and has nothing under way. */
   get idle(): boolean {
     return this.#usable && this.#sent.length === 0 && this.#status === 'I';
   }
-  /** How long the oldest statement under way has been waited for since those before it were done, in ms. */
+  /** For how long the server has been at the oldest statement under way, in ms. */
   headAge(now: number): number {
     return this.#sent.length === 0 ? 0 : now - this.#headSince;
   }
-  /** What a cancel request names. */
+  /** The ids that a cancel request has to name. */
   get backend(): { readonly processID: number; readonly secretKey: number } {
     return this.#client as unknown as { processID: number; secretKey: number };
   }
@@ -148,8 +148,8 @@ export class Connection {
   }
 
   /**
-   * Sends one group. What fails in it fails all of it.
-   * @param whole relies on nothing that was prepared
+   * Sends one group. If one statement of it fails, all of it fails.
+   * @param whole sends all statements as text and uses none that was prepared
    * @throws pg.DatabaseError what the server says; TenantryError STORE_UNAVAILABLE with a ConnectionLost as its cause
    */
   run(ahead: readonly Ahead[], statement?: Statement, whole = false): Promise<pg.QueryResult> {
@@ -168,10 +168,12 @@ export class Connection {
         };
         if (error) {
           this.#prepared?.failed(group.prepared, error);
-          // Left behind in the session by somebody else. In the statement itself it is that statement's own doing.
+          // Another tenant was left behind in the session: give the connection up. Where the product's own statement causes this
+          // error, only that statement fails.
           if (group.entering && isOurs(error, SQLSTATE.otherTenant)) this.destroy();
         }
-        // It tells why before it has rolled back. What is sent to PgBouncer before 1.22.1 by then is answered to others.
+        // The error comes before the rollback is done. If we sent more before that, PgBouncer before 1.22.1 would give the answer
+        // to another client. So the caller is told only when the server is ready again.
         if (this.#refusing && this.#usable) this.#refused = end;
         else end();
       });
@@ -182,17 +184,17 @@ export class Connection {
     });
   }
 
-  /** Ends it at once; what is under way is rejected. */
+  /** Ends the connection at once. What is under way is rejected. */
   destroy(): void {
     this.#usable = false;
     this.#wire.stream.destroy();
   }
 
-  /** Says goodbye when what is under way is done. */
+  /** Ends the connection when what is under way is done. */
   async end(): Promise<void> {
     this.#usable = false;
     const farewell = setInterval(() => {
-      // The server has nothing more to say, and does not say that either.
+      // Nothing is under way, and the server does not close the connection.
       if (this.#sent.length === 0) this.destroy();
     }, FAREWELL_MS);
     await this.#client.end().catch(() => undefined);
@@ -200,7 +202,7 @@ export class Connection {
     clearInterval(farewell);
   }
 
-  /** One buffer costs the system less than a list of them. */
+  /** Joins the buffers, since writing one costs the system less than writing a list. */
   #flush(): void {
     const [first, ...more] = this.#outbox.splice(0);
     if (first !== undefined)
@@ -218,7 +220,7 @@ export class Connection {
     return name === undefined ? { text, values } : { name, values };
   }
 
-  /** The answer that is just being read. Those behind it are lost with the connection. */
+  /** Fails the statement whose answer is being read. Those behind it are lost with the connection. */
   #unreadable(cause: unknown): void {
     const refused = new TenantryError(
       'STORE_REFUSED',
@@ -229,13 +231,13 @@ export class Connection {
     this.destroy();
   }
 
-  /** What every statement rests on. Before the first one, since a pooler is known by what it answers. */
+  /** Finds out whether there is a pooler, and prepares what every statement needs, before the first one is sent. */
   async #prepare(options: ConnectionOptions, constants: readonly string[]): Promise<void> {
     const [{ rows }] = await Promise.all([
       this.#client.query<{ pid: string }>({ text: 'SELECT pg_backend_pid()::text AS pid', types: AS_TEXT }),
       ...constants.map((text, at) => this.#prepareConstant(text, `tenantry_${at}`)),
     ]);
-    // A pooler gives each of its clients a number of its own to cancel by.
+    // A pooler gives each of its clients an id of its own for cancelling, which is not the server's process id.
     this.#ownSession = rows[0]?.pid === String(this.backend.processID);
     if (this.#ownSession)
       await this.#client.query(`SET statement_timeout = ${Math.ceil(options.statementTimeoutMs)}`);
@@ -255,8 +257,8 @@ const isOurs = (error: Error, code: string): boolean =>
   error instanceof pg.DatabaseError && error.code === code;
 
 /**
- * Last words on a connection: the server is going down, or has terminated it; or PgBouncer gives it up because its own
- * connection to the server broke. The server says 08P01 too, of a statement's wrong parameters, but then it goes on.
+ * Whether an error is the last one on a connection: the server is going down or has terminated it, or PgBouncer gives it up because
+ * its own connection to the server broke. The server says 08P01 for wrong parameters of a statement too, but that is not FATAL.
  */
 function isFarewell(error: Error): boolean {
   if (!(error instanceof pg.DatabaseError)) return false;
@@ -265,7 +267,7 @@ function isFarewell(error: Error): boolean {
 }
 
 function asLost(error: Error): Error {
-  // A refusal that came before the connection went.
+  // The server has answered the statement with this error before the connection broke.
   if (error instanceof pg.DatabaseError && !isFarewell(error)) return error;
   const cause = new ConnectionLost(
     'The connection broke before the answer came; the statement may have run.',

@@ -1,6 +1,6 @@
 /**
- * A transaction of one tenant on a connection that is nobody else's until it ends. Its handle is dead afterwards. One
- * that is forgotten is ended by the server, `idle_in_transaction_session_timeout` after its last statement.
+ * A transaction of one tenant, on a connection that nobody else uses until it ends. Its handle cannot be used afterwards. A
+ * forgotten transaction is ended by the server, `idle_in_transaction_session_timeout` after its last statement.
  */
 import type { QueryResult, QueryResultRow } from 'pg';
 import { TenantryError } from '../../domain/errors.js';
@@ -17,19 +17,19 @@ export type IsolationLevel = 'read committed' | 'repeatable read' | 'serializabl
 export interface TransactionOptions {
   readonly isolation?: IsolationLevel | undefined;
   readonly readOnly?: boolean | undefined;
-  /** Cancels what runs in the server and rolls back. */
+  /** Aborted to cancel what runs in the server and roll back. */
   readonly signal?: AbortSignal | undefined;
-  /** For each statement, in ms. */
+  /** The time-out of each statement, in ms. */
   readonly timeoutMs?: number | undefined;
 }
 
-/** The statement that enters the tenant, with the time-outs that it sets; none: that of the session is the usual one. */
+/** Makes the statement that enters the tenant. It sets the time-outs if they are given; otherwise the session's apply. */
 export type Enter = (timeouts?: {
   readonly statementMs: number;
   readonly idleMs?: number | undefined;
 }) => Ahead;
 
-/** What the server may take beyond a statement's time-out before it counts as gone, in ms. */
+/** How much longer than a statement's time-out the server may take before it counts as gone, in ms. */
 export const GRACE_MS = 2_000;
 
 export class Transaction {
@@ -38,10 +38,10 @@ export class Transaction {
   readonly #enter: Enter;
   readonly #defaultMs: number;
   readonly #snapshotMs: number;
-  /** What the server was told last; undefined when a rollback to a savepoint may have taken it back. */
+  /** The time-out that was set last; undefined when a rollback to a savepoint may have undone that. */
   #timeoutMs: number | undefined;
   #over = false;
-  /** Of one that keeps its snapshot; then why it was cut. */
+  /** For a transaction that keeps its snapshot: the timer that cuts it, and then the reason why it was cut. */
   #limit: NodeJS.Timeout | undefined;
   #outlived: TenantryError | undefined;
 
@@ -79,7 +79,7 @@ export class Transaction {
     const transaction = new Transaction(pool, connection, enter, o.timeoutMs, o.snapshotMs);
     try {
       const begun = transaction.#run([
-        // Said always: by the session's default it might keep its first snapshot, and with it a gate that is closed meanwhile.
+        // Always explicit. By the session's default it might keep its first snapshot, and miss that the gate has closed since.
         {
           text: `BEGIN ${/\bISOLATION\b/i.test(o.modes) ? '' : 'ISOLATION LEVEL READ COMMITTED '}${o.modes}`.trim(),
         },
@@ -89,7 +89,7 @@ export class Transaction {
       if (KEEPS_ITS_SNAPSHOT.test(o.modes)) transaction.#keepsASnapshot();
       return transaction;
     } catch (error) {
-      // It may have begun and then failed, and that answer may still be under way.
+      // BEGIN may have succeeded before this failed, and its answer may still be under way.
       connection.destroy();
       transaction.#end();
       throw error;
@@ -112,12 +112,12 @@ export class Transaction {
     throwIfAborted(signal);
     if (isLonger(timeoutMs, this.#defaultMs))
       throw refused('its time-out is longer than that of its transaction');
-    // Nothing goes ahead of a rollback: in a transaction that has failed the server takes nothing else.
+    // Nothing is sent ahead of a rollback: a failed transaction takes no other statement.
     const back = isRollback(statement.text);
-    // A time-out stays for the rest of a transaction, so the one that it had before is set again.
+    // A time-out holds for the rest of a transaction, so after a different one the usual one is set again.
     const ahead = back || timeoutMs === this.#timeoutMs ? [] : [this.#enter({ statementMs: timeoutMs })];
     this.#timeoutMs = back ? undefined : timeoutMs;
-    // Read from later, it says what its policies saw when it was declared.
+    // A cursor keeps the snapshot of its declaration: reading from it later shows what the policies allowed then.
     if (isCursor(statement.text)) this.#keepsASnapshot();
     try {
       return await this.#until(signal, this.#run(ahead, statement) as Promise<QueryResult<R>>);
@@ -126,7 +126,7 @@ export class Transaction {
     }
   }
 
-  /** The server's answer: command is ROLLBACK when a statement had failed. */
+  /** @returns the server's answer, whose command is ROLLBACK if a statement had failed */
   async commit(): Promise<QueryResult> {
     if (this.#over) throw this.#outlived ?? ended();
     this.#over = true;
@@ -137,7 +137,7 @@ export class Transaction {
     }
   }
 
-  /** Does nothing when it is over. A connection that cannot roll back is given up, which rolls back as well. */
+  /** Does nothing when the transaction is over. If the rollback fails, the connection is closed, which rolls back as well. */
   async rollback(): Promise<void> {
     if (this.#over) return;
     this.#over = true;
@@ -146,7 +146,10 @@ export class Transaction {
       .finally(() => this.#end());
   }
 
-  /** Cancels in the server; rolled back with the connection. False when it is over, or its end under way. */
+  /**
+   * Cancels the statement in the server and closes the connection, which rolls back.
+   * @returns false when the transaction is over or its end is under way
+   */
   cancel(): boolean {
     if (this.#over) return false;
     this.#over = true;
@@ -155,7 +158,7 @@ export class Transaction {
     return true;
   }
 
-  /** And with it the gate as it was: from now on its time is limited. */
+  /** The snapshot shows the gate as it was, so from now on the transaction's time is limited. */
   #keepsASnapshot(): void {
     if (this.#snapshotMs <= 0) return;
     this.#limit ??= setTimeout(() => {
@@ -183,8 +186,8 @@ export class Transaction {
 const KEEPS_ITS_SNAPSHOT = /repeatable|serializable/i;
 
 /**
- * A server that has not answered some time after it should have given up counts as gone. The time of a statement begins
- * when those before it on the connection are done.
+ * Closes the connection if the server has not answered some time after the statement's time-out: it counts as gone. The time of a
+ * statement begins when those before it on the connection are done.
  */
 export async function withinGrace<T>(
   connection: Connection,
@@ -206,7 +209,7 @@ export async function withinGrace<T>(
   }
 }
 
-/** A longer one would fire at once. */
+/** The longest delay of a timer: a longer one would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export function modesOf({ isolation, readOnly }: TransactionOptions): string {
@@ -222,7 +225,7 @@ const LEVELS: Record<IsolationLevel, string> = {
   serializable: 'SERIALIZABLE',
 };
 
-/** Of time-outs, where 0 is none. */
+/** Compares time-outs, of which 0 means none. */
 export const isLonger = (timeoutMs: number, limitMs: number): boolean =>
   limitMs > 0 && (timeoutMs <= 0 || timeoutMs > limitMs);
 
