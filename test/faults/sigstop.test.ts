@@ -4,7 +4,7 @@
  */
 import { redisMarkerKey } from '../../domain/names.js';
 import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
-import { startCrashingWorker } from '../support/crash.js';
+import { type CrashingWorker, startCrashingWorker } from '../support/crash.js';
 import { expectActive, expectCanary, expectUndone } from '../support/expect.js';
 import { startProvision } from '../support/provision.js';
 import { createWorld, type World } from '../support/world.js';
@@ -35,10 +35,13 @@ const FORWARD = [
 const BACKWARD = ['before begin undo-redis', 'before dropRole', 'before close'];
 
 let world: World;
+let first: CrashingWorker | undefined;
 beforeAll(async () => {
   world = await createWorld();
 });
 afterAll(async () => {
+  // One that stands still would outlive a test that took too long.
+  first?.end();
   await expectCanary(world);
   await world.close();
 });
@@ -51,23 +54,19 @@ it('leaves runs that another worker brings to their end, and changes nothing of 
   for (const { asked } of runs.filter(fails))
     await redis.set(redisMarkerKey(asked.tenantId), 'of somebody else');
   const plan = runs.map(({ point, asked }) => [lifecycleWorkflowId(asked.tenantId), point]);
-  const first = startCrashingWorker(world, Object.fromEntries(plan), { stops: true });
-  try {
-    const started = runs.map(({ asked }) =>
-      startProvision(world, { ...asked, patience: PATIENCE, workflowTaskTimeout: '3s' }),
-    );
-    await first.stopped;
-    await world.startWorker();
-    for (const [i, run] of runs.entries()) {
-      const result = (await started[i])?.handle.result();
-      if (fails(run)) await expect(result).rejects.toMatchObject({ cause: { type: 'NAME_TAKEN' } });
-      else expect([run.point, await result]).toEqual([run.point, { status: 'succeeded' }]);
-    }
-
-    await first.goOnAndEnd();
-  } finally {
-    first.end();
+  first = startCrashingWorker(world, Object.fromEntries(plan), { stops: true });
+  const started = runs.map(({ asked }) =>
+    startProvision(world, { ...asked, patience: PATIENCE, workflowTaskTimeout: '3s' }),
+  );
+  await first.stopped;
+  await world.startWorker();
+  for (const [i, run] of runs.entries()) {
+    const result = (await started[i])?.handle.result();
+    if (fails(run)) await expect(result).rejects.toMatchObject({ cause: { type: 'NAME_TAKEN' } });
+    else expect([run.point, await result]).toEqual([run.point, { status: 'succeeded' }]);
   }
+
+  await first.goOnAndEnd();
   const settled = await Promise.allSettled(
     runs.map((run) =>
       fails(run)
