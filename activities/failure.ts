@@ -1,4 +1,4 @@
-/** Errors of the table as Temporal failures: type = code, and whether another attempt makes sense. */
+/** Errors of the error table as Temporal failures: the type is the code, and the table says whether a retry makes sense. */
 import { ApplicationFailure } from '@temporalio/common';
 import type { Logger } from 'pino';
 import { catalogueError } from '../catalogue/pool.js';
@@ -6,7 +6,7 @@ import { TenantryError } from '../domain/errors.js';
 import type { ActivityDependencies } from './dependencies.js';
 
 /**
- * A statement on the catalogue, for an activity that is nothing else.
+ * Runs a statement on the catalogue for an activity that does nothing else.
  * @throws ApplicationFailure
  */
 export function inCatalogue<T>(
@@ -20,7 +20,7 @@ export function inCatalogue<T>(
 }
 
 /**
- * Only the code and the table's message go into the history; what the driver said may hold values and is logged.
+ * Only the code and the table's message go into the run's history. The driver's message may hold values, so it is only logged.
  */
 export function toApplicationFailure(error: unknown, log: Logger, activity: string): ApplicationFailure {
   if (error instanceof ApplicationFailure) return error;
@@ -33,7 +33,7 @@ export function toApplicationFailure(error: unknown, log: Logger, activity: stri
     type: known.code,
     nonRetryable: !known.retryable,
     details: [known.params],
-    // A caller waits for it, and an undo is mostly over soon: not with the growing pauses for what is away.
+    // An undo is mostly over soon and a caller is waiting, so not with the growing pauses that are meant for outages.
     ...(known.code === 'UNDO_RUNNING' && { nextRetryDelay: '250ms' }),
   });
 }

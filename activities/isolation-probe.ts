@@ -1,4 +1,4 @@
-/** Trying to cross between tenants that are at work: it reads, writes nothing, and looks only for a refusal. */
+/** Tries to read one tenant's data as another, with tenants that are in use. It writes nothing, and expects to be refused. */
 import { Context } from '@temporalio/activity';
 import { catalogueError } from '../catalogue/pool.js';
 import type { ProbedParty } from '../catalogue/isolation-probes.js';
@@ -17,7 +17,7 @@ import type { ActivityDependencies } from './dependencies.js';
 import { eachLimited } from './each-limited.js';
 import { inCatalogue, toApplicationFailure } from './failure.js';
 
-/** Each logs in as a MongoDB user, which is processor time on both sides. */
+/** Few at once, because each logs in as a MongoDB user, which takes processor time on both sides. */
 const PAIRS_AT_ONCE = 4;
 
 export function isolationProbeActivities(deps: ActivityDependencies): IsolationProbeActivities {
@@ -62,7 +62,7 @@ export function isolationProbeActivities(deps: ActivityDependencies): IsolationP
   };
 }
 
-/** Each as the one after it: everybody is once the one who tries and once the one who is tried. */
+/** Pairs each tenant with the next, so that each tries once and is tried once. */
 const inACircle = (parties: readonly ProbedParty[]): [as: ProbedParty, target: ProbedParty][] =>
   parties.length < 2 ? [] : parties.map((as, i) => [as, parties[(i + 1) % parties.length] as ProbedParty]);
 

@@ -28,10 +28,10 @@ export function lifecycleActivities(deps: ActivityDependencies): LifecycleActivi
   };
 }
 
-/** An admission takes milliseconds, and no caller gives one up that soon. */
+/** An admission takes milliseconds. No caller gives one up sooner than this. */
 const LATE_MS = 1_000;
 
-/** Since the run asked for it the first time. Where the clock was put back, nobody knows for how long. */
+/** Whether the activity has taken long since the run first asked for it. If the clock was put back, it counts as late. */
 export function lateness(): Lateness {
   const asked = asyncLocalStorage.getStore()?.info.scheduledTimestampMs;
   if (asked === undefined) return {};

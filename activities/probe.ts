@@ -20,11 +20,11 @@ export interface Probed {
 
 /**
  * @returns what was seen, as evidence
- * @throws TenantryError ISOLATION_BREACH when another tenant got through, VERIFICATION_FAILED when the tenant did not
+ * @throws TenantryError ISOLATION_BREACH when another tenant got through, VERIFICATION_FAILED when the tenant itself did not
  */
 export async function probeTenant(deps: ActivityDependencies, probed: Probed) {
   const canary = canaryOf(probed.connections);
-  // A probe that went on alone could meet the undo of its own tenant.
+  // All three are awaited: a probe that went on alone could run into the undo of its own tenant.
   const [postgres, mongo, redis] = await settled(
     [
       inStore(
@@ -45,7 +45,7 @@ export async function probeTenant(deps: ActivityDependencies, probed: Probed) {
   return { by: 'probe', postgres, mongo, redis };
 }
 
-/** @throws TenantryError ISOLATION_NOT_ENFORCED when the cell has none, as its server did not earn tenants */
+/** @throws TenantryError ISOLATION_NOT_ENFORCED when the cell has no canary, because its MongoDB did not pass the trial */
 export function canaryOf({ cell, canary }: PreparedCell): Canary {
   if (canary !== undefined) return canary;
   const notRefused = cell.trial?.notRefused.join(', ') ?? 'anything';
@@ -65,7 +65,7 @@ async function probeInMongo(
     const canBeRefused = (crossing: Crossing): boolean => trial?.refused.includes(crossing) === true;
     const other = across ? { tenantId: canary.tenantId, client: canary.mongo, canBeRefused } : undefined;
     const seen = await probeMongo(deps.manifest, { tenantId, client }, other);
-    // Not awaited, here and below: saying goodbye is no part of the evidence.
+    // Not awaited, here and below: how the connection ends is no part of the evidence.
     void warm.giveBack();
     return { enforcement: mongoEnforcement, notRefused: trial?.notRefused ?? [], ...seen };
   } catch (error) {

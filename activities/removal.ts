@@ -1,4 +1,4 @@
-/** What is removed of a tenant in each store, whether an undo asks for it or a step takes its own effect back. */
+/** Removes what a tenant has in each store, for an undo and for a step that takes its own effect back. */
 import type { TenantId } from '../domain/ids.js';
 import type { PreparedCell } from '../tenancy/cell-registry.js';
 import { dropTenantDatabase } from '../tenancy/mongo/tenant-database.js';
@@ -11,7 +11,7 @@ interface RemovedTenant {
   readonly generation: number;
 }
 
-/** Each may be run again. What is foreign in a store stays there and is none of ours. */
+/** Each may be run again. What is not ours in a store is left there. */
 export const removal = ({ manifest, layouts }: ActivityDependencies) => ({
   postgres: ({ postgres }: PreparedCell, tenant: RemovedTenant) => eraseRows(postgres, manifest, tenant),
   mongo: ({ mongo }: PreparedCell, { tenantId }: RemovedTenant) =>

@@ -20,7 +20,7 @@ export interface StepContext {
   readonly fence: Fence;
   readonly begun: BegunStep;
   readonly connections: PreparedCell;
-  /** The tenant's present password in a store. */
+  /** The newest password of the tenant's user in a store. */
   password(store: 'mongo' | 'redis'): string;
 }
 
@@ -48,13 +48,13 @@ export function stepActivity(deps: ActivityDependencies, definition: StepDefinit
   const { name, stores, leaves, effect, revert } = definition;
   const { steps } = deps.catalogue;
 
-  /** What it did could not be said: it may have been overtaken. */
+  /** Called when the step's result could not be recorded: the run may have been overtaken, and then takes the effect back. */
   const whenNotRecorded = async (reason: unknown, context: StepContext): Promise<void> => {
     if (!revert) return;
     const settling = takenBack(deps, name, () =>
       steps.takeBack(context.fence, stores, () => revert(context)),
     );
-    // Of a catalogue that is away Temporal is to hear at once.
+    // If the catalogue is away, the attempt fails at once, and the taking back goes on behind it.
     if (!isPostgresOutage(reason)) await settling;
   };
 
@@ -64,7 +64,7 @@ export function stepActivity(deps: ActivityDependencies, definition: StepDefinit
     try {
       evidence = await effect(context);
     } catch (error) {
-      // Half of it may be there.
+      // Part of the effect may have happened.
       const takeBack = (reason: unknown) => whenNotRecorded(reason, context);
       throw await failed(deps, definition, context, errorOf(stores, error), takeBack);
     }
@@ -78,7 +78,7 @@ export function stepActivity(deps: ActivityDependencies, definition: StepDefinit
   };
 }
 
-/** A step that removes: while it is at work, no retry is admitted that would make the same things again. */
+/** An undo. While it is at work no retry is admitted, which would make the same things again. */
 export function undoActivity(deps: ActivityDependencies, definition: UndoDefinition): StepActivity {
   const { name, stores, effect } = definition;
   return async (fence) => {
@@ -107,7 +107,7 @@ async function begin(
   });
 }
 
-/** Records why a step failed. The failure itself matters more than its record: Temporal has it too. */
+/** Records why a step failed. If that fails, it is only logged: Temporal has the failure too. */
 async function failed(
   deps: ActivityDependencies,
   { name }: Frame,

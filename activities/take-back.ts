@@ -1,13 +1,13 @@
 /**
- * Nobody will undo what an overtaken run of a step made, so it does so itself. While the catalogue, which knows whether it was
- * overtaken, cannot be asked, that is tried again and again, also after the attempt has failed: Temporal tries no step again
- * whose run has gone on without it, or is over.
+ * A run of a step that was overtaken takes back what it made, because nobody else will. Only the catalogue knows whether it was
+ * overtaken. While the catalogue is away this is tried again and again, even after the attempt has failed: Temporal does not
+ * retry a step whose run has gone on without it or is over.
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import { isPostgresOutage } from '../catalogue/pool.js';
 import type { ActivityDependencies } from './dependencies.js';
 
-/** @param takeBack gives what could not be taken back, and is in the ledger as such */
+/** @param takeBack resolves to the failures to take something back, which are in the ledger; rejects if the catalogue is away */
 export async function takenBack(
   { log }: Pick<ActivityDependencies, 'log'>,
   step: string,
