@@ -5,10 +5,6 @@ const at = (name: string): readonly string[] => [`test/data-plane/context/${name
 const ENTERING = at('entering');
 const SNAPSHOT = at('snapshot');
 const DIRECTORY = at('directory');
-const EXPRESS = ['test/data-plane/express/tenancy.test.ts'];
-const TOKENS = ['test/data-plane/express/tokens.test.ts'];
-const UPGRADE = ['test/data-plane/express/upgrade.test.ts'];
-const ODD_REQUESTS = ['test/data-plane/express/odd-requests.test.ts'];
 const TEMPORAL = ['test/data-plane/temporal/tenancy.test.ts'];
 const MESSAGES = ['test/data-plane/temporal/messages.test.ts'];
 
@@ -43,38 +39,6 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     named: 'is written as its own tenant',
   },
   {
-    name: 'context: a response is told of what was written as whoever used its connection last',
-    file: 'tenancy/express/tenancy.ts',
-    find: 'bindWrites(response);',
-    replace: '',
-    tests: ['test/data-plane/express/listeners.test.ts'],
-    named: 'is written as its own tenant',
-  },
-  {
-    name: 'context: a connection that was upgraded outlives the suspension of its tenant',
-    file: 'tenancy/express/upgrade.ts',
-    find: 'keptOpen.add(tenant, socket);',
-    replace: '',
-    tests: UPGRADE,
-    named: 'is cut when its tenant may no longer',
-  },
-  {
-    name: 'context: what comes over a connection that was upgraded is heard as nobody',
-    file: 'tenancy/express/upgrade.ts',
-    find: 'for (const heard of [request, socket]) bindEmitter(heard);',
-    replace: '',
-    tests: UPGRADE,
-    named: 'a WebSocket',
-  },
-  {
-    name: 'context: an upgrade is taken whose tenant two places disagree about',
-    file: 'tenancy/express/upgrade.ts',
-    find: 'tenant = tenantOf(parts, options,',
-    replace: 'tenant = tenantOf(parts, { ...options, resolve: [options.resolve[1] ?? options.resolve[0]] },',
-    tests: UPGRADE,
-    named: 'is refused as a request is',
-  },
-  {
     name: 'context: a signing key that was withdrawn is believed until the next start',
     file: 'tenancy/context/snapshot.ts',
     find: 'if (newest !== keys)',
@@ -89,28 +53,6 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     replace: 'known.set(id, secret);',
     tests: SNAPSHOT,
     named: 'as they were handed over',
-  },
-  {
-    name: 'context: a claim is what the prototype of the claims says',
-    file: 'tenancy/express/resolvers.ts',
-    find: 'Object.hasOwn(object, name) ? object[name] : undefined;',
-    replace: 'object[name];',
-    tests: TOKENS,
-  },
-  {
-    name: 'context: what a token’s holder wrote into a claim is taken for its claims',
-    file: 'tenancy/express/resolvers.ts',
-    find: 'Object.keys(auth).every((name) => WRAPPING.has(name))',
-    replace: 'Object.keys(auth).length > 0',
-    tests: TOKENS,
-  },
-  {
-    name: 'context: an absolute URL of an upgrade says nothing of whose it is',
-    file: 'tenancy/express/resolvers.ts',
-    find: 'if (pathname === null) return null;',
-    replace: 'if (pathname === null) return undefined;',
-    tests: UPGRADE,
-    named: 'is refused as a request is',
   },
   {
     name: 'context: what outlives a request stays in its tenant',
@@ -176,94 +118,6 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     find: "case 'purging':\n",
     replace: "case 'purging':\n      return 'open';\n",
     tests: ENTERING,
-  },
-  {
-    name: 'Express: places that disagree are not refused',
-    file: 'tenancy/express/tenancy.ts',
-    find: 'if (entry === null || its === null || entry.tenantId !== its.tenantId)',
-    replace: 'if (entry === undefined)',
-    tests: EXPRESS,
-    named: 'several places',
-  },
-  {
-    name: 'Express: anybody may say which host it was',
-    file: 'tenancy/express/resolvers.ts',
-    find: 'trustForwardedHost ? request.headers',
-    replace: 'trustForwardedHost !== undefined ? request.headers',
-    tests: EXPRESS,
-    named: 'forwarded host',
-  },
-  {
-    name: 'Express: of a header that was sent twice the first one counts',
-    file: 'tenancy/express/resolvers.ts',
-    find: "typeof value === 'string' ? value.trim() : value?.join()",
-    replace: "String(value).split(',')[0]",
-    tests: EXPRESS,
-    named: 'a header, with a slug',
-  },
-  {
-    name: 'Express: of two hosts the first one counts',
-    file: 'tenancy/express/resolvers.ts',
-    find: "if (isSentTwice(request.rawHeaders, 'host')) return null;",
-    replace: '',
-    tests: ODD_REQUESTS,
-    named: 'that is sent twice',
-  },
-  {
-    name: 'Express: the host of a request is not held against that of its target',
-    file: 'tenancy/express/resolvers.ts',
-    find: 'return target === undefined || normaliseHost(target) === named ? named : null;',
-    replace: 'return named;',
-    tests: ODD_REQUESTS,
-    named: 'a host',
-  },
-  {
-    name: 'Express: a place that must say whose it is may say nothing',
-    file: 'tenancy/express/resolvers.ts',
-    find: 'resolver.find(request) ?? null',
-    replace: 'resolver.find(request)',
-    tests: ODD_REQUESTS,
-    named: 'a place that must say',
-  },
-  {
-    name: 'Express: a host that is malformed lets another place decide',
-    file: 'tenancy/express/resolvers.ts',
-    find: 'if (host === null) return null;',
-    replace: 'if (host === null) return undefined;',
-    tests: ODD_REQUESTS,
-    named: 'a host',
-  },
-  {
-    name: 'Express: a prefix in capitals lets another place decide',
-    file: 'tenancy/express/resolvers.ts',
-    find: '.toLowerCase().startsWith(loose) ? null : undefined',
-    replace: '.startsWith(loose) ? null : undefined',
-    tests: ODD_REQUESTS,
-    named: 'a path',
-  },
-  {
-    name: 'Express: a claim that is called payload is read as the claims',
-    file: 'tenancy/express/resolvers.ts',
-    find: "return isRecord(header) && isRecord(payload) && typeof token === 'string' ?",
-    replace: 'return isRecord(payload) ?',
-    tests: ODD_REQUESTS,
-    named: 'a claim',
-  },
-  {
-    name: 'Express: what was answered already is answered again, or handled',
-    file: 'tenancy/express/tenancy.ts',
-    find: 'return response.writableEnded || response.destroyed;',
-    replace: 'return response.writableEnded === undefined;',
-    tests: ODD_REQUESTS,
-    named: 'stays the only answer',
-  },
-  {
-    name: 'Express: a read-only tenant is written to',
-    file: 'tenancy/express/tenancy.ts',
-    find: "if (accessOf(entry) === 'read-only' && !SAFE.has(request.method))",
-    replace: 'if (accessOf(entry) === undefined)',
-    tests: EXPRESS,
-    named: 'read and not written',
   },
   {
     name: 'snapshot: the signature is not compared',

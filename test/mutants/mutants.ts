@@ -2,6 +2,7 @@
 import { ALARM_MUTANTS } from './alarm.js';
 import { CONTEXT_MUTANTS } from './context.js';
 import { DOCTOR_MUTANTS } from './doctor.js';
+import { EXPRESS_MUTANTS } from './express.js';
 import { MONGO_MUTANTS } from './mongo.js';
 import type { Mutant } from './mutant.js';
 import { POSTGRES_MUTANTS } from './postgres.js';
@@ -13,5 +14,6 @@ export const MUTANTS: readonly Mutant[] = [
   ...MONGO_MUTANTS,
   ...REDIS_MUTANTS,
   ...CONTEXT_MUTANTS,
+  ...EXPRESS_MUTANTS,
   ...ALARM_MUTANTS,
 ];

@@ -206,3 +206,7 @@ export const labels = async (scoped: Pick<ScopedPostgres, 'query'>): Promise<str
   (await scoped.query<{ label: string }>('SELECT label FROM app.things ORDER BY id')).rows.map(
     ({ label }) => label,
   );
+
+/** The process in the server that serves it just now. */
+export const backendOf = async (scoped: Pick<ScopedPostgres, 'query'>): Promise<number> =>
+  (await scoped.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]?.pid ?? 0;
