@@ -7,7 +7,6 @@ import type { ClientBase, Pool } from 'pg';
 import { transaction } from '../../catalogue/pool.js';
 import type { TenantId } from '../../domain/ids.js';
 import type { ContextKey } from '../../keys/context-key.js';
-import { refuseOtherThanPositive } from '../positive.js';
 
 export type { ContextKey } from '../../keys/context-key.js';
 
@@ -26,7 +25,6 @@ export function createTokenSource({
   key,
   lifetimeMs = 300_000,
 }: TokenSourceOptions): (tenant: TenantId) => string {
-  refuseOtherThanPositive('lifetimeMs', lifetimeMs);
   const cached = new Map<
     TenantId,
     { readonly token: string; readonly keyId: number; readonly until: number }

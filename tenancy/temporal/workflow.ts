@@ -2,8 +2,10 @@
  * Workflow interceptors, for the bundle: they pass the run's context on to all that the workflow sets off.
  *
  * The sandbox must be deterministic and holds no key, so nothing is verified in it: a local activity does that, once at a
- * run's start before any code of the workflow, and its result is in the history. Every activity verifies again what it
- * is given. A text is bound to one workflow's id, so for a child a local activity signs a new one, of the same tenant.
+ * run's start, and its result is in the history. The workflow's function begins meanwhile, so that the handlers which it sets
+ * are there for an update that comes with the start; but no activity, child or signal of it goes out before the run is
+ * admitted. Every activity verifies again what it is given. A text is bound to one workflow's id, so for a child a local
+ * activity signs a new one, of the same tenant.
  *
  * An update's validator must answer at once, when no activity can have said who sent it, and what it says goes to the
  * sender. So what it says is kept, the update is accepted, and the local activity that checks the sender tells it: a
@@ -15,6 +17,7 @@ import {
   CancellationScope,
   type Headers,
   log,
+  patched,
   proxyLocalActivities,
   workflowInfo,
   type WorkflowInterceptors,
@@ -53,12 +56,7 @@ export function workflowTenancy(options: WorkflowTenancyOptions = {}): WorkflowI
   let text: string | undefined;
   let lastSignal = Promise.resolve(true);
   const objections = new Map<string, Objection>();
-  let begin = (): void => undefined;
-  // Whoever handles signals or updates before the workflow's function has begun (a handler of the module) waits for it:
-  // until then it is not known whose run this is.
-  const begun = new Promise<void>((resolve) => {
-    begin = resolve;
-  });
+  const admission = awaited();
   const carried = (headers: Headers): Headers =>
     text === undefined ? headers : withText(headers, CONTEXT_HEADER, text);
   /** Also in a scope that was cancelled: that is for what comes after to notice. */
@@ -75,7 +73,7 @@ export function workflowTenancy(options: WorkflowTenancyOptions = {}): WorkflowI
   const isAnybodys = (): boolean =>
     messages === 'any' || (text === undefined && withoutTenant.includes(workflowInfo().workflowType));
   const check = async (headers: Headers, update: Omit<CheckMessageInput, 'text'> = {}): Promise<void> => {
-    await begun;
+    await admission.end;
     if (isAnybodys()) return;
     if (text === undefined) throw startedByNobody();
     await inOwn(() => own[CHECK_MESSAGE]({ ...update, text: textIn(headers, MESSAGE_HEADER) }));
@@ -85,11 +83,26 @@ export function workflowTenancy(options: WorkflowTenancyOptions = {}): WorkflowI
       {
         async execute(input, next) {
           text = textIn(input.headers, CONTEXT_HEADER);
-          begin();
-          if (text !== undefined)
-            await inOwn(() => own[ADMIT]({ startedAt: workflowInfo().startTime.getTime() }));
-          else if (!withoutTenant.includes(workflowInfo().workflowType)) throw startedByNobody();
-          return next(input);
+          if (text === undefined) {
+            admission.succeed();
+            if (!withoutTenant.includes(workflowInfo().workflowType)) throw startedByNobody();
+            return next(input);
+          }
+          const beginsAtOnce = patched('the-function-begins-before-its-run-is-admitted');
+          const admitted = inOwn(() => own[ADMIT]({ startedAt: workflowInfo().startTime.getTime() }));
+          if (!beginsAtOnce) {
+            admission.succeed();
+            await admitted;
+            return next(input);
+          }
+          const result = next(input);
+          // It may fail before it is waited for.
+          result.catch(() => undefined);
+          await admitted.then(admission.succeed, (error: unknown) => {
+            admission.fail(error);
+            throw error;
+          });
+          return result;
         },
         async handleSignal(input, next) {
           // One after the other: they are handled in the order in which they came.
@@ -126,8 +139,12 @@ export function workflowTenancy(options: WorkflowTenancyOptions = {}): WorkflowI
     ],
     outbound: [
       {
-        scheduleActivity: (input, next) => next({ ...input, headers: carried(input.headers) }),
-        scheduleLocalActivity: (input, next) => next({ ...input, headers: carried(input.headers) }),
+        scheduleActivity: (input, next) =>
+          admission.before(() => next({ ...input, headers: carried(input.headers) })),
+        scheduleLocalActivity: (input, next) => {
+          const schedule = () => next({ ...input, headers: carried(input.headers) });
+          return input.activityType === ADMIT ? schedule() : admission.before(schedule);
+        },
         async startChildWorkflowExecution(input, next) {
           if (text === undefined) return next(input);
           const {
@@ -155,6 +172,27 @@ export function workflowTenancy(options: WorkflowTenancyOptions = {}): WorkflowI
         },
       },
     ],
+  };
+}
+
+/** What is waited for until it has come about; from then on it costs no turn, so that commands keep their order. */
+function awaited() {
+  let isOver = false;
+  let resolve = (): void => undefined;
+  let fail = (_error: unknown): void => undefined;
+  const end = new Promise<void>((succeeded, failed) => {
+    resolve = succeeded;
+    fail = failed;
+  });
+  end.catch(() => undefined);
+  return {
+    end,
+    fail,
+    succeed: (): void => {
+      isOver = true;
+      resolve();
+    },
+    before: <T>(work: () => Promise<T>): Promise<T> => (isOver ? work() : end.then(work)),
   };
 }
 

@@ -23,8 +23,8 @@ export const MONGO_MUTANTS: readonly Mutant[] = [
   {
     name: "MongoDB: a trial counts by its worker's clock",
     file: 'tenancy/cell-registry.ts',
-    find: 'const triedAt = (await catalogue.cells.now()).toISOString();',
-    replace: 'const triedAt = new Date().toISOString();',
+    find: 'const trial = { ...tried, triedAt };',
+    replace: 'const trial = { triedAt, ...tried };',
     tests: ['test/faults/clocks.test.ts'],
   },
   {

@@ -1,10 +1,8 @@
 /** Bounds and times that a product sets, often from its environment: what is no such number is refused where it is set. */
 import { Pool } from 'pg';
 import { createLogger } from '../../domain/log.js';
-import { newTenantId } from '../../domain/ids.js';
 import { createDirectory, type Directory } from '../../tenancy/context/directory.js';
 import { createScopedPostgres } from '../../tenancy/postgres/scoped.js';
-import { createTokenSource, newContextKey } from '../../tenancy/postgres/token.js';
 import { type Lanes, openLanes } from '../../tenancy/redis/lanes.js';
 
 const NOWHERE = '127.0.0.1:1';
@@ -32,8 +30,6 @@ const directory = (options: object): Directory => {
   const log = createLogger({ level: 'silent' });
   return kept(createDirectory({ pool: new Pool({ connectionString: url }), url, log, ...options }));
 };
-const token = (options: object): string =>
-  createTokenSource({ key: () => newContextKey(1), ...options })(newTenantId());
 
 const WRONG = [Number.NaN, -1, Number.POSITIVE_INFINITY, '5', null];
 const NO_COUNT = [...WRONG, 0.5, 2 ** 31];
@@ -58,7 +54,6 @@ test.each([
   ...['maxStalenessMs', 'negativeMs', 'maxTenants', 'maxUnknown'].map(
     (name) => [directory, name, [...NO_COUNT, 0]] as const,
   ),
-  [token, 'lifetimeMs', [...WRONG, 0]],
 ] as const)('%p takes no %s that is none', (make, name, wrong) => {
   for (const value of wrong)
     expect(() => make({ [name]: value })).toThrow(expect.objectContaining({ name: 'RangeError' }));

@@ -113,6 +113,24 @@ describe('signals and updates', () => {
     expect(await client.workflow.getHandle(own).result()).toEqual(['with the start', 'end']);
   });
 
+  test('that come with a start find the handlers that its function sets, and are looked at no less', async () => {
+    const by = (sender: Client, workflowId: string): Promise<string> =>
+      sender.workflow.executeUpdateWithStart<typeof workflows.listens, string, [string]>('ask', {
+        args: ['with the start'],
+        startWorkflowOperation: new WithStartWorkflowOperation('listens', {
+          taskQueue,
+          workflowId,
+          workflowIdConflictPolicy: 'USE_EXISTING',
+          args: [1],
+        }),
+      });
+    const workflowId = fresh();
+    expect(await as(acme, () => by(client, workflowId))).toBe(`with the start:${acme.tenantId}`);
+    expect(await failure(as(other, () => by(client, workflowId)))).toBe('CONTEXT_REFUSED');
+    await as(acme, () => client.workflow.getHandle(workflowId).signal('note', 'end'));
+    expect(await client.workflow.getHandle(workflowId).result()).toEqual(['end', acme.tenantId]);
+  });
+
   describe('that a validator looks at', () => {
     const start = async () => {
       const workflowId = fresh();

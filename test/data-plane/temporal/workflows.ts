@@ -39,6 +39,17 @@ export async function everyWay(runs: number, seen: readonly string[] = []): Prom
   return makeContinueAsNewFunc<typeof lastType>({ workflowType: 'lastType' })(all);
 }
 
+/** All that reaches beyond it, at once. */
+export async function triesAll(listening: string): Promise<void> {
+  await Promise.allSettled([
+    whoAmI(),
+    local.whoAmI(),
+    startChild(sayWho, {}),
+    getExternalWorkflowHandle(listening).signal(note, 'from nobody'),
+    continueAsNew<typeof triesAll>(listening),
+  ]);
+}
+
 export async function lastType(seen: readonly string[]): Promise<string[]> {
   return [...seen, await whoAmI()];
 }
