@@ -16,16 +16,16 @@ afterAll(() => world.close());
 
 it('a run of a tenant that it does not know fails, and removes nothing', async () => {
   const asked = await world.ask();
-  const hold = holds.at('before finish mongo');
+  const made = ['postgres', 'mongo', 'redis'].map((store) => holds.at(`before finish ${store}`));
   const { handle } = await startProvision(world, asked);
-  await hold.reached;
+  for (const hold of made) await hold.reached;
   const tables = ['operation', 'allocation', 'credential', 'tenant'];
   for (const table of tables)
     await world.catalogue.pool.query(
       `DELETE FROM ${table} WHERE ${table === 'tenant' ? 'id' : 'tenant_id'} = $1`,
       [asked.tenantId],
     );
-  hold.release();
+  for (const hold of made) hold.release();
   await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'STALE_GENERATION' } });
   const found = await surveyTenant(await world.dependencies.cells.get(world.cell), asked.tenantId);
   expect(new Set(found.map(({ store }) => store))).toEqual(new Set(['postgres', 'mongo', 'redis']));
