@@ -135,7 +135,8 @@ const TRANSACTIONS_UNDER_WAY = ['pg_catalog.pg_stat_get_activity(integer)', 'pg_
 
 /**
  * Other statements of the same role, what policies do not cover, what stays with the session (locks, which numbers
- * `random()` will give, and which a sequence gave last), notifications, which whoever listens takes for anybody's, and large objects, which have no policies.
+ * `random()` will give, and which a sequence gave last), notifications, which whoever listens takes for anybody's, and large
+ * objects, which have no policies.
  */
 const PAST_A_STATEMENT = [
   'pg_catalog.pg_cancel_backend(integer)',

@@ -51,7 +51,7 @@ export async function ensureCanary(options: CanaryOptions, connections: CellConn
   return { tenantId: id, mongo: openTenantClient(mongoUrl, id, password('mongo')), redis: namespace };
 }
 
-/** The canary's id, in the form of a UUIDv8. It is the same in every worker, so that two that prepare a cell at once make one canary. */
+/** The canary's id, in the form of a UUIDv8. It is the same in every worker: two that prepare a cell at once make one canary. */
 export function canaryId(cell: CellName): TenantId {
   const hex = createHash('sha256').update(`tenantry/canary/${cell}`).digest('hex');
   return tenantId(

@@ -8,7 +8,7 @@ import type { Pool } from 'pg';
 import type { Logger } from 'pino';
 import { TenantryError } from '../../domain/errors.js';
 import { isUuid, type TenantId } from '../../domain/ids.js';
-import { refuseOtherThanWhole, withDefaults } from '../positive.js';
+import { wholeSettings } from '../positive.js';
 import { listen } from './listener.js';
 import { createLookups, type Answer, type TenantEntry, type TenantKey } from './lookups.js';
 
@@ -76,10 +76,8 @@ interface Kept {
 /** @throws RangeError of a bound or a time that is no whole number from 1 */
 export function createDirectory(options: DirectoryOptions): Directory {
   const { pool, url, log } = options;
-  const settings = withDefaults(DEFAULTS, options);
   // By what is no number an answer would never be too old.
-  for (const [name, value] of Object.entries(settings)) refuseOtherThanWhole(name, value);
-  const { maxStalenessMs, negativeMs, maxTenants, maxUnknown } = settings;
+  const { maxStalenessMs, negativeMs, maxTenants, maxUnknown } = wholeSettings(DEFAULTS, options);
   const lookups = createLookups(pool);
   const byKey = new LRUCache<TenantKey, Kept>({ max: 3 * maxTenants });
   const unknown = new LRUCache<TenantKey, Kept>({ max: maxUnknown });

@@ -5,13 +5,19 @@ import { PROBLEM_TYPE, problemHeaders, problemOf } from '../../domain/problem.js
 import { findCurrentTenant } from '../context/tenant-context.js';
 
 export function sendProblem(response: Response, error: TenantryError, correlationId: string): void {
+  const { status, headers, body } = answerTo(error, correlationId);
+  response.status(status).set(headers).type(PROBLEM_TYPE).send(body);
+}
+
+/** What a refusal is answered with, but for the type and length of its body. */
+export function answerTo(error: TenantryError, correlationId: string) {
   const problem = problemOf(error, `urn:tenantry:correlation:${correlationId}`);
-  response
-    .status(problem.status)
+  return {
+    status: problem.status,
     // A shared cache may keep a 404 or a 410 by itself, and would answer for another tenant or another day.
-    .set({ 'Cache-Control': 'no-store', ...problemHeaders(error) })
-    .type(PROBLEM_TYPE)
-    .send(JSON.stringify(problem));
+    headers: { 'Cache-Control': 'no-store', ...problemHeaders(error) },
+    body: JSON.stringify(problem),
+  };
 }
 
 /** For the end of the chain: answers what the data plane threw in a handler, and passes all else on. */

@@ -113,9 +113,10 @@ export function header(name: string): Resolver {
 
 /**
  * A claim of a token that the product has verified: of `request.auth`, where the usual middleware for JWTs puts the claims
- * (express-jwt, express-oauth2-jwt-bearer; of jose the claims, or all that `jwtVerify` gives), or wherever `read` finds it. Tokens are not read here: what that middleware puts there is believed, so one that lets a request
- * pass whose token it could not verify must put nothing there (express-jwt's `optionalToken` may). A request without the claim
- * says nothing here: where that is not enough, see `required`.
+ * (express-jwt, express-oauth2-jwt-bearer; of jose the claims, or all that `jwtVerify` gives), or wherever `read` finds it.
+ * Tokens are not read here: what that middleware puts there is believed, so one that lets a request pass whose token it could
+ * not verify must put nothing there (express-jwt's `optionalToken` may). A request without the claim says nothing here: where
+ * that is not enough, see `required`.
  */
 export function claim(
   name: string,

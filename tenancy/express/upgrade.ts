@@ -7,10 +7,11 @@ import type { Duplex } from 'node:stream';
 import type { Request } from 'express';
 import type { Logger } from 'pino';
 import { TenantryError } from '../../domain/errors.js';
-import { PROBLEM_TYPE, problemHeaders, problemOf } from '../../domain/problem.js';
+import { PROBLEM_TYPE } from '../../domain/problem.js';
 import type { Directory } from '../context/directory.js';
-import { bindEmitter, enterTenant, type Tenant } from '../context/tenant-context.js';
+import { bindEmitter, enterTenant } from '../context/tenant-context.js';
 import { KeptOpen } from './kept-open.js';
+import { answerTo } from './problem.js';
 import { type TenancyOptions, type TenancyParts, tenantOf } from './tenancy.js';
 import { traceOf } from './trace.js';
 
@@ -28,16 +29,17 @@ export function createUpgrade(
   return (request, socket, head) => {
     // Node has taken its own listener away: a client that is gone would end the process.
     socket.on('error', () => socket.destroy());
-    const { correlationId, ...trace } = traceOf(request.headers);
+    const trace = traceOf(request.headers);
     let isTaken = false;
     const refuse = (error: unknown): void => {
       if (!(error instanceof TenantryError))
-        parts.log.error({ err: error, correlationId }, 'an upgrade failed');
+        parts.log.error({ err: error, correlationId: trace.correlationId }, 'an upgrade failed');
       // Whoever took it may have answered.
       if (isTaken) socket.destroy();
-      else answer(socket, error, correlationId);
+      else answer(socket, error, trace.correlationId);
     };
-    const enter = async (tenant: Tenant): Promise<void> => {
+    const enter = async (): Promise<void> => {
+      const tenant = await tenantOf(parts, options, request as Request, trace);
       // The client is gone.
       if (socket.destroyed) return;
       for (const resolver of options.resolve) resolver.entered?.(request as Request);
@@ -49,33 +51,21 @@ export function createUpgrade(
         return take(request, socket, head);
       });
     };
-    let tenant: Tenant | Promise<Tenant>;
-    try {
-      tenant = tenantOf(parts, options, request as Request, { correlationId, ...trace });
-    } catch (error) {
-      return refuse(error);
-    }
-    if (tenant instanceof Promise) void tenant.then(enter).catch(refuse);
-    else void enter(tenant).catch(refuse);
+    enter().catch(refuse);
   };
 }
 
 function answer(socket: Duplex, error: unknown, correlationId: string): void {
   if (socket.destroyed) return;
   const told = error instanceof TenantryError ? error : new TenantryError('INTERNAL');
-  const problem = problemOf(told, `urn:tenantry:correlation:${correlationId}`);
-  const body = JSON.stringify(problem);
-  const headers = {
+  const { status, headers, body } = answerTo(told, correlationId);
+  const lines = Object.entries({
     Connection: 'close',
-    'Cache-Control': 'no-store',
     'Content-Type': PROBLEM_TYPE,
     'Content-Length': String(Buffer.byteLength(body)),
-    ...problemHeaders(told),
-  };
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    ...headers,
+  }).map(([name, value]) => `${name}: ${value}\r\n`);
   // The client may leave its own side open for ever.
   socket.once('finish', () => socket.destroy());
-  socket.end(
-    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}\r\n${lines.join('')}\r\n${body}`,
-  );
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n${body}`);
 }

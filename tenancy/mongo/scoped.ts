@@ -8,7 +8,7 @@ import type { Manifest } from '../../domain/manifest.js';
 import { mongoDatabaseName } from '../../domain/names.js';
 import type { CellServers, TenantCredentials } from '../context/cell-servers.js';
 import type { TenantContext } from '../context/tenant-context.js';
-import { refuseOtherThanWhole, withDefaults } from '../positive.js';
+import { wholeSettings } from '../positive.js';
 import { createClientPool, type PoolStats } from './client-pool.js';
 import type { CollectionName, DocumentOf, MongoDeclaration, ProductManifest } from './document-types.js';
 import { createGuard, type Guard, type GuardedDatabase } from './guard.js';
@@ -100,8 +100,7 @@ export function createScopedMongoWith(
   options: ScopedMongoOptions,
   guardOf: (own: GuardedDatabase) => Guard,
 ): ScopedMongoPool {
-  const settings = withDefaults(DEFAULTS, options);
-  for (const [name, value] of Object.entries(settings)) refuseOtherThanWhole(name, value);
+  const settings = wholeSettings(DEFAULTS, options);
   const collections = new Set(Object.keys(options.manifest.mongo.collections));
   const pool = createClientPool({
     ...settings,

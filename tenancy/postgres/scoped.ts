@@ -5,12 +5,7 @@
 import type { CustomTypesConfig, Pool, QueryResult, QueryResultRow } from 'pg';
 import type { TenantId } from '../../domain/ids.js';
 import { outsideTenants, refuseOtherTenants, type TenantContext } from '../context/tenant-context.js';
-import {
-  refuseOtherThanPositive,
-  refuseOtherThanWhole,
-  refuseOtherThanWholeOrNone,
-  withDefaults,
-} from '../positive.js';
+import { refuseOtherThanPositive, wholeSettings } from '../positive.js';
 import { reasonOf, untilAborted } from '../signal.js';
 import { type Ahead, Connection, type ConnectionOptions } from './connection.js';
 import { ENTER, ENTER_ALONE, ENTER_ALONE_WITH_TOKEN, ENTER_WITH_TOKEN } from './context-sql.js';
@@ -149,16 +144,8 @@ export function createScopedPostgres(options: ScopedPostgresOptions): ScopedPost
   };
 }
 
-/** Of which 0 is none, or never. */
-const OR_NONE: ReadonlySet<string> = new Set([
-  'maxQueued',
-  'statementTimeoutMs',
-  'transactionIdleMs',
-  'snapshotMs',
-]);
-
 function settingsOf(options: ScopedPostgresOptions, prepare: boolean) {
-  const counts = withDefaults(
+  const counts = wholeSettings(
     {
       connections: 4,
       interactive: 8,
@@ -171,9 +158,8 @@ function settingsOf(options: ScopedPostgresOptions, prepare: boolean) {
       maxQueued: 1_000,
     },
     options,
+    ['maxQueued', 'statementTimeoutMs', 'transactionIdleMs', 'snapshotMs'],
   );
-  for (const [name, value] of Object.entries(counts))
-    (OR_NONE.has(name) ? refuseOtherThanWholeOrNone : refuseOtherThanWhole)(name, value);
   const { maxResultBytes = 2 ** 28 } = options;
   refuseOtherThanPositive('maxResultBytes', maxResultBytes);
   return { ...counts, maxResultBytes };

@@ -6,7 +6,7 @@ import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
 import { redisUserName } from '../../domain/names.js';
 import type { TenantCredentials } from '../context/cell-servers.js';
-import { refuseOtherThanWhole, refuseOtherThanWholeOrNone, withDefaults } from '../positive.js';
+import { wholeSettings } from '../positive.js';
 import { throwIfAborted, whenAborted } from '../signal.js';
 import { type Account, type Exchange, Lane, type Outcome } from './lane.js';
 import { type Owner, OwnLanes } from './own-lanes.js';
@@ -105,9 +105,7 @@ const DEFAULTS = {
 /** @throws RangeError of a setting that is no whole number from 1 (`ownConnections`: from 0) */
 export function openLanes(options: LanesOptions): Lanes {
   const { url, credentials } = options;
-  const settings = withDefaults(DEFAULTS, options);
-  for (const [name, value] of Object.entries(settings))
-    (name === 'ownConnections' ? refuseOtherThanWholeOrNone : refuseOtherThanWhole)(name, value);
+  const settings = wholeSettings(DEFAULTS, options, ['ownConnections']);
   const { sharedConnections, ownConnections, promoteAt, maxPending, maxPendingPerTenant } = settings;
   const { connectTimeout, commandTimeout } = settings;
   const laneNamed = (name: string): Lane => new Lane({ url, name, connectTimeout, commandTimeout });

@@ -11,7 +11,7 @@ const MESSAGES = ['test/data-plane/temporal/messages.test.ts'];
 export const CONTEXT_MUTANTS: readonly Mutant[] = [
   {
     name: 'context: by a bound that is no number no answer is ever too old',
-    file: 'tenancy/context/directory.ts',
+    file: 'tenancy/positive.ts',
     find: 'refuseOtherThanWhole(name, value);',
     replace: 'void value;',
     tests: ['test/tenancy/settings.test.ts'],

@@ -34,8 +34,9 @@ export const EXPRESS_MUTANTS: readonly Mutant[] = [
   {
     name: 'Express: an upgrade is taken whose tenant two places disagree about',
     file: 'tenancy/express/upgrade.ts',
-    find: 'tenant = tenantOf(parts, options,',
-    replace: 'tenant = tenantOf(parts, { ...options, resolve: [options.resolve[1] ?? options.resolve[0]] },',
+    find: 'tenant = await tenantOf(parts, options,',
+    replace:
+      'tenant = await tenantOf(parts, { ...options, resolve: [options.resolve[1] ?? options.resolve[0]] },',
     tests: UPGRADE,
     named: 'is refused as a request is',
   },
