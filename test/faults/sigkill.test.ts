@@ -13,7 +13,7 @@ import { createWorld, type RunningWorker, type World } from '../support/world.js
 jest.setTimeout(120_000);
 
 /** Temporal refuses updates of a run whose workflow tasks timed out three times; a slow machine needs over 1 s for some. */
-const WORKFLOW_TASK_TIMEOUT = '3s';
+const WORKFLOW_TASK_TIMEOUT = '6s';
 
 /** Short, so that a task which died with its worker is soon somebody else's. */
 const PATIENCE = { step: 60_000, undo: 60_000, attempt: 3_000 };
