@@ -5,8 +5,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils';
-import { Worker } from '@temporalio/worker';
 import { expectHarmless, textOf } from '../support/harmless.js';
+import { replay } from '../support/replay.js';
 import { testStack } from '../support/stack.js';
 import '../support/world.js';
 import { TRACES_OF_A_MACHINE, withPayloadsDecoded } from './anonymous.js';
@@ -24,9 +24,9 @@ describe('a recorded history', () => {
     expect(recorded.map(([name]) => name)).toEqual(expect.arrayContaining(Object.keys(SCENARIOS)));
   });
 
-  it.each(recorded)('%s replays', async (_name, history) => {
-    const { bundlePath } = testStack();
-    await Worker.runReplayHistory({ workflowBundle: { codePath: bundlePath } }, historyFromJSON(history));
+  it('replays, each of them', async () => {
+    const histories = recorded.map(([name, json]) => ({ workflowId: name, history: historyFromJSON(json) }));
+    expect(await replay({ codePath: testStack().bundlePath }, histories)).toEqual({});
   });
 
   it.each(recorded)(
@@ -44,9 +44,8 @@ describe('a recorded history', () => {
     const other = JSON.parse(
       JSON.stringify(history).replaceAll('"provisionRedis"', '"provisionKafka"'),
     ) as unknown;
-    const { bundlePath } = testStack();
-    await expect(
-      Worker.runReplayHistory({ workflowBundle: { codePath: bundlePath } }, historyFromJSON(other)),
-    ).rejects.toThrow();
+    const histories = [{ workflowId: 'other', history: historyFromJSON(other) }];
+    const failures = await replay({ codePath: testStack().bundlePath }, histories);
+    expect(failures['other']?.name).toBe('DeterminismViolationError');
   });
 });

@@ -10,6 +10,7 @@ import { createDigestWorker } from '../../../examples/temporal/worker.js';
 import { currentTenant, type Tenantry } from '../../../tenancy/index.js';
 import { CONTEXT_HEADER, MESSAGE_HEADER } from '../../../tenancy/temporal/header.js';
 import { createPasses } from '../../../tenancy/temporal/passes.js';
+import { type Replayed, replay } from '../../support/replay.js';
 import { until } from '../../support/until.js';
 import { change, insertTenant, type Row } from '../context/support.js';
 import { probeActivities } from './probe-activities.js';
@@ -70,6 +71,7 @@ test('activities, local ones, children of children, later runs and runs of anoth
 });
 
 test('histories are replayed to the same end, without a key', async () => {
+  const made: Replayed[] = [];
   for (const [type, args] of [
     ['everyWay', [2]],
     ['interleaved', [2]],
@@ -79,8 +81,9 @@ test('histories are replayed to the same end, without a key', async () => {
     );
     await handle.result();
     const first = client.workflow.getHandle(handle.workflowId, handle.firstExecutionRunId);
-    await Worker.runReplayHistory({ workflowBundle: bundle }, await first.fetchHistory(), handle.workflowId);
+    made.push({ workflowId: handle.workflowId, history: await first.fetchHistory() });
   }
+  expect(await replay(bundle, made)).toEqual({});
 });
 
 /** Recorded with `everyWay`, `listensEarly` and `listens` by the version before `patched(...)` in the interceptors. */
@@ -88,10 +91,11 @@ test('histories of runs that were admitted before their function began are repla
   const folder = join(__dirname, 'histories');
   const files = readdirSync(folder);
   expect(files).toHaveLength(3);
-  for (const file of files) {
-    const history: unknown = JSON.parse(readFileSync(join(folder, file), 'utf8'));
-    await Worker.runReplayHistory({ workflowBundle: bundle }, historyFromJSON(history));
-  }
+  const histories = files.map((file) => ({
+    workflowId: file,
+    history: historyFromJSON(JSON.parse(readFileSync(join(folder, file), 'utf8'))),
+  }));
+  expect(await replay(bundle, histories)).toEqual({});
 });
 
 test('a chain of runs keeps it however long after its beginning it goes on or tries again', async () => {

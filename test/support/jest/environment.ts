@@ -21,7 +21,6 @@ export default class OneRealm extends TestEnvironment {
     globalThis.console = this.#before.console;
     process.exit = this.#before.exit;
     forgetStorages();
-    forgetWorkflows();
     await super.teardown();
   }
 }
@@ -46,17 +45,4 @@ for (const name of ['run', 'enterWith'] as const) {
 function forgetStorages(): void {
   for (const storage of storages) storage.disable();
   storages.clear();
-}
-
-const WORKFLOWS = require.resolve('@temporalio/worker/lib/workflow/vm-shared');
-
-/**
- * A replay runs workflows in this thread, and the SDK leaves hooks for them that compile a function for each promise of the
- * process: a tenth of the processor time of all files behind it.
- */
-function forgetWorkflows(): void {
-  // Not loaded for this: it takes half a second.
-  const loaded = require.cache[WORKFLOWS]
-    ?.exports as typeof import('@temporalio/worker/lib/workflow/vm-shared');
-  if (loaded?.globalHandlers.installed) loaded.globalHandlers.uninstall();
 }
