@@ -52,7 +52,7 @@ describe('what is kept and said of a run', () => {
     expect(lines.length).toBeGreaterThan(0);
     expect(lines.join('\n')).toContain('WRONGPASS');
     for (const one of Object.values(asked))
-      expectHarmless([...lines, ...saidByWorkers].join('\n'), await secretsOf(one));
+      expectHarmless([...lines, ...saidByWorkers()].join('\n'), await secretsOf(one));
   });
 
   it('has none in a recorded error, in evidence or in what is left', async () => {

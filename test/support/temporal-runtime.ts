@@ -4,15 +4,19 @@
  */
 import { inspect } from 'node:util';
 import { IllegalStateError } from '@temporalio/common';
-import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
+import { DefaultLogger, type LogEntry, NativeConnection, Runtime } from '@temporalio/worker';
 import { keepWorkflowThreads } from './workflow-threads.js';
 
-const LINES = Symbol.for('tenantry.test.said-by-workers');
-const shared = globalThis as { [LINES]?: string[] };
+const ENTRIES = Symbol.for('tenantry.test.said-by-workers');
+const entries = ((globalThis as { [ENTRIES]?: LogEntry[] })[ENTRIES] ??= []);
+entries.length = 0;
 
 /** Everything that workers of this file have said, whatever the level. */
-export const saidByWorkers = (shared[LINES] ??= []);
-saidByWorkers.length = 0;
+export const saidByWorkers = (): string[] => entries.map(lineOf);
+
+// Not before somebody asks: most of it nobody reads.
+const lineOf = ({ level, message, meta }: LogEntry): string =>
+  `[${level}] ${message} ${inspect(meta, { depth: 8 })}`;
 
 /** A worker's connection. Whoever opens the first one makes the runtime. */
 export async function connectWorkers(address: string): Promise<NativeConnection> {
@@ -26,12 +30,12 @@ function ensureRuntime(): void {
     Runtime.install({
       // Or a signal would end the workers alone, and not the tests: they and what they started would stay.
       shutdownSignals: [],
-      logger: new DefaultLogger('TRACE', ({ level, message, meta }) => {
-        const line = `[${level}] ${message} ${inspect(meta, { depth: 8 })}`;
-        saidByWorkers.push(line);
+      logger: new DefaultLogger('TRACE', (entry) => {
+        const { level, message } = entry;
+        entries.push(entry);
         // What is below a warning is noise in a test's output, and that something failed is what many tests are about.
         if (/WARN|ERROR/.test(level) && !/^(Workflow|Activity) (failed|completed as cancelled)/.test(message))
-          process.stderr.write(`${line}\n`);
+          process.stderr.write(`${lineOf(entry)}\n`);
       }),
       // The core warns of each activity that was given up and completes all the same.
       telemetryOptions: { logging: { filter: 'ERROR', forward: {} } },

@@ -19,15 +19,24 @@ export interface Operation {
   readonly security?: readonly object[];
 }
 
-/** By their text: all APIs of a test file give the same one, whose schemas are compiled once. */
-const documents = new Map<string, Document>();
-const compilers = new WeakMap<Document, Ajv2020>();
-const validators = new WeakMap<Document, Map<string, ValidateFunction>>();
+/** By its text: all APIs give the same one, whose schemas are compiled once for all test files of a process. */
+const KNOWN = Symbol.for('tenantry.test.documents');
+const known = ((globalThis as { [KNOWN]?: Known })[KNOWN] ??= {
+  documents: new Map(),
+  compilers: new WeakMap(),
+  validators: new WeakMap(),
+});
+
+interface Known {
+  readonly documents: Map<string, Document>;
+  readonly compilers: WeakMap<Document, Ajv2020>;
+  readonly validators: WeakMap<Document, Map<string, ValidateFunction>>;
+}
 
 export async function documentOf(url: string): Promise<Document> {
   const text = await (await fetch(`${url}/openapi.json`)).text();
-  const document = documents.get(text) ?? (JSON.parse(text) as Document);
-  documents.set(text, document);
+  const document = known.documents.get(text) ?? (JSON.parse(text) as Document);
+  known.documents.set(text, document);
   return document;
 }
 
@@ -35,20 +44,20 @@ export async function documentOf(url: string): Promise<Document> {
 export function schemaAt(document: Document, ...place: string[]): ValidateFunction {
   const pointer = place.map((part) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1')));
   const $ref = `api#/${pointer.join('/')}`;
-  const known = validators.get(document) ?? new Map<string, ValidateFunction>();
-  validators.set(document, known);
-  const validate = known.get($ref) ?? compilerOf(document).compile({ $ref });
-  known.set($ref, validate);
+  const validators = known.validators.get(document) ?? new Map<string, ValidateFunction>();
+  known.validators.set(document, validators);
+  const validate = validators.get($ref) ?? compilerOf(document).compile({ $ref });
+  validators.set($ref, validate);
   return validate;
 }
 
 function compilerOf(document: Document): Ajv2020 {
-  const known = compilers.get(document);
-  if (known !== undefined) return known;
+  const one = known.compilers.get(document);
+  if (one !== undefined) return one;
   const ajv = new Ajv2020({ strict: false, allErrors: true });
   addFormats(ajv);
   ajv.addSchema(document, 'api');
-  compilers.set(document, ajv);
+  known.compilers.set(document, ajv);
   return ajv;
 }
 
