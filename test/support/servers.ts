@@ -8,6 +8,7 @@ import { silentReport } from '../../local/report.js';
 import type { RunningServer } from '../../local/server.js';
 import { searchAttributes } from '../../local/stack.js';
 import { startTemporal } from '../../local/temporal.js';
+import { discard } from './discard.js';
 import { serverFolder } from './folder.js';
 import { earnedMode, prepareTemplates, tryServer } from './prepare.js';
 import { testStack } from './stack.js';
@@ -54,7 +55,7 @@ export async function startOwnServers<N extends ServerName>(names: readonly N[])
       ...(mongo && { mongoEnforcement: earnedMode(await tryServer(mongo.url)) }),
     },
     async close() {
-      await Promise.all(Object.values<RunningServer>(started).map((server) => server.stop()));
+      await discard(Object.values<RunningServer>(started));
       await rm(directory, { recursive: true, force: true });
     },
   };
