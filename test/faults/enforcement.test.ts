@@ -21,7 +21,7 @@ describe('a MongoDB server without authentication', () => {
   });
   afterEach(() => world.close());
   afterAll(async () => {
-    await mongo.stop();
+    await mongo.kill();
     await rm(directory, { recursive: true, force: true });
   });
 

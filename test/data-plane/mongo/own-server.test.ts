@@ -33,7 +33,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await tenants.close();
-  await mongo.stop();
+  await mongo.kill();
   await rm(directory, { recursive: true, force: true });
 });
 
