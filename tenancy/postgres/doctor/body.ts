@@ -1,10 +1,10 @@
 /**
- * Whether a function sets the tenant, by its text: SET is anybody's to say, and what is said in a function no guard of
- * statements reads. RESET counts as well: where no tenant is left, another can be entered. What is put together from smaller
- * pieces than words is not known.
+ * Whether a function sets or resets the tenant, by its text. Anybody may say SET, and the guard of statements does not
+ * see what a function runs. RESET counts too: when no tenant is set, another can be entered. A statement that is put
+ * together from pieces smaller than words is not found.
  */
 
-/** Of a body: without comments, its literals apart. */
+/** A body without comments, and its literals by themselves. */
 interface Text {
   /** With '' in the place of each literal. */
   readonly code: string;
@@ -13,18 +13,18 @@ interface Text {
 
 const NAMED = /\bset\s+(?:(?:local|session)\s+)?"?app"?\s*\.\s*"?tenant_/i;
 const FORGETTING = /\breset\s+(?:all\b|"?app"?\s*\.\s*"?tenant_)/i;
-/** A statement at the beginning of a literal or in it: of a setting of that name, or of one that is put in there or behind. */
+/** SET or RESET as a statement in a literal: of `app...`, or of a name put in later (at a `%`, or behind the end). */
 const STATEMENT =
   /(?:^|;)\s*(?:set\s+(?<scope>(?:local|session)(?:\s+|$))?|(?<reset>reset\s+))(?:%|$|"?app\b|(?<all>all\b))/i;
 
 /** @param parameters names of what the function is given */
 export function setsTheTenant(language: string, body: string, parameters: readonly string[] = []): boolean {
-  // How another language quotes is not known here.
+  // How other languages quote is not known here, so comments and literals are searched as well.
   if (language !== 'plpgsql' && language !== 'sql')
     return NAMED.test(body) || /\bset\s+(?:local|session)\s*(?:[%$"'`{\]]|app\b)/i.test(body);
   const { code, literals } = read(body);
   if (NAMED.test(code) || FORGETTING.test(code)) return true;
-  // What is not executed is a message, and so is what is raised.
+  // Without EXECUTE a literal is data or a message. So is one behind RAISE, below.
   if (!/\bexecute\b/i.test(code)) return false;
   if (executed(code).some((name) => name.startsWith('$') || parameters.includes(name))) return true;
   const updates = literals.some(({ text }) => /\bupdate\b/i.test(text));
@@ -34,13 +34,13 @@ export function setsTheTenant(language: string, body: string, parameters: readon
     const found = STATEMENT.exec(text)?.groups;
     if (found === undefined) return false;
     if (found['scope'] !== undefined || found['reset'] !== undefined) return true;
-    // Behind something else, or where there is an UPDATE to go on with, it is a clause of that.
+    // Appended to something else, or beside a literal with UPDATE, it is a clause of that statement.
     if (/(\|\||,)\s*$/.test(before)) return false;
     return !updates || /\bexecute\s*(format\s*\(\s*)?$/i.test(before);
   });
 }
 
-/** What EXECUTE begins with where that is no literal: `q` of `EXECUTE format(q, x)` and of `EXECUTE q || x`. */
+/** The name that an EXECUTE begins with, if it is no literal: `q` of `EXECUTE q || x` and `EXECUTE format(q, x)`. */
 const executed = (code: string): string[] =>
   [
     ...code.matchAll(
@@ -80,7 +80,7 @@ function read(body: string): Text {
   return { code: code + body.slice(at), literals };
 }
 
-/** They nest. */
+/** Comments nest in PostgreSQL. */
 function endOfComment(body: string, from: number): number {
   const edge = /\/\*|\*\//g;
   edge.lastIndex = from;

@@ -1,13 +1,13 @@
 /**
- * PostgreSQL's own functions as it brings them. Policies and the functions by which a tenant is entered rest on a few of
- * them; and any of them may be given another's rights.
+ * PostgreSQL's own functions have to be as it brings them. The policies, and the functions that enter a tenant, call a
+ * few of them. Any of them can be altered to run with its owner's rights.
  */
 import type { Check, Finding } from './finding.js';
 import { settingName, settingsAmong, TENANT_SETTINGS } from './settings.js';
 
 type Volatility = 'IMMUTABLE' | 'STABLE' | 'VOLATILE';
 
-/** With what stands behind each in the server. One that is called more stable than it is lends a tenant to kept plans. */
+/** What isolation calls. Declared more stable than it is, one would leave a tenant's value in a cached plan. */
 const RESTED_ON: readonly (readonly [signature: string, volatility: Volatility, source: string])[] = [
   ['current_setting(text)', 'STABLE', 'show_config_by_name'],
   ['current_setting(text, boolean)', 'STABLE', 'show_config_by_name_missing_ok'],
@@ -32,8 +32,8 @@ const RESTED_ON: readonly (readonly [signature: string, volatility: Volatility, 
 ];
 
 /**
- * Of a function `p`: comparisons, hashes and the widening of numbers tell nothing of what they are given. Others that end like a
- * comparison say in an error what they did not know (timezone, has_table_privilege).
+ * Whether a function `p` may be LEAKPROOF: comparisons, hashes and the widening of numbers tell nothing of their arguments.
+ * Some that are named like a comparison quote an argument in an error (timezone, has_table_privilege).
  */
 const LEAKS_NOTHING = `(p.proname ~ '(eq|ne|lt|le|gt|ge|cmp)(text|name|int4)?$' AND p.proname !~ '^(pg_)?has_'
     AND p.prorettype IN ('boolean'::regtype, 'integer'::regtype)
@@ -48,7 +48,7 @@ interface Row {
   readonly definer: boolean;
   readonly leakproof: boolean;
   readonly settings: readonly string[];
-  /** As it ought to be, where it is another. */
+  /** What it ought to be, if it is not. */
   readonly volatility: Volatility | null;
   readonly replaced: boolean;
 }
@@ -58,12 +58,12 @@ export const checkBuiltIns: Check = async ({ ask }) => {
     `SELECT * FROM (
        SELECT CASE p.pronamespace WHEN 'pg_catalog'::regnamespace THEN 'pg_catalog.' ELSE '' END
                 || p.oid::regprocedure::text AS object, p.prosecdef AS definer,
-              -- initdb itself writes with transactions 1 and 2; which of its functions are so it decides for each version.
+              -- initdb writes in transactions 1 and 2. Which functions it makes LEAKPROOF differs from version to version.
               coalesce(p.proleakproof AND p.xmin::text::bigint > 2 AND NOT ${LEAKS_NOTHING}, false) AS leakproof,
               ${settingsAmong('$1')} AS settings,
               CASE WHEN p.provolatile::text <> lower(left(e.volatility, 1)) THEN e.volatility END AS volatility,
               coalesce(p.prosrc <> e.source OR l.lanname <> 'internal' AND e.source IS NOT NULL
-                -- None is in another language, and none says SET.
+                -- PostgreSQL brings none in another language, and none that says SET.
                 OR l.lanname NOT IN ('internal', 'c', 'sql') OR l.lanname = 'sql' AND p.prosrc ~* '\\m(re)?set\\M', false)
                 AS replaced
          FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
@@ -96,7 +96,6 @@ function findings({ object, definer, leakproof, settings, volatility, replaced }
         ...settings.map((name) => `RESET ${settingName(name)}`),
       ),
     volatility !== null && altered(`it ought to be ${volatility}`, volatility),
-    // What the language and its validator would take is a superuser's to write.
     replaced && altered('it does something else. No SQL is proposed: whoever did it has to say why'),
   ].filter((found) => found !== false);
 }

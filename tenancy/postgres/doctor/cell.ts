@@ -1,6 +1,6 @@
 /**
- * What every cell has: the tables of schema `tenantry`, the functions by which a transaction becomes a tenant's, and the casts
- * that they and the policies use.
+ * What every cell has: the tables of schema `tenantry`, the functions that enter a tenant, and the casts that these and
+ * the policies use.
  */
 import { ROLES } from '../../../catalogue/bootstrap.js';
 import { CONTEXT_FUNCTIONS } from '../context-sql.js';
@@ -75,12 +75,12 @@ async function functions({ ask }: Examination): Promise<Finding[]> {
   });
 }
 
-/** What CREATE OR REPLACE leaves as it was: the owner. It is the only one of its name, so it needs no arguments. */
+/** CREATE OR REPLACE keeps the owner. It is the only function of its name, so ALTER needs no arguments. */
 const takenBack = (name: string): string => `ALTER FUNCTION tenantry.${name} OWNER TO ${ROLES.owner};`;
 
 /**
- * The server has no function for these: a text becomes a uuid by what reads and writes the types, until somebody makes a cast.
- * One WITH INOUT does the same as before.
+ * PostgreSQL makes a uuid of a text by the types' own input and output, until somebody adds a cast for it. One
+ * WITH INOUT does the same, and is let be.
  */
 async function casts({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<{ cast: string }>(

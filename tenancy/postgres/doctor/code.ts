@@ -1,6 +1,6 @@
 /**
- * Code that runs in the database: functions, triggers and rules. By each of them a statement of the product's may
- * run with other rights than its own, or become another tenant's half-way.
+ * Code that runs in the database: functions, triggers and rules. In any of them a statement of the product's may get
+ * other rights, or become another tenant's half-way through.
  */
 import { setsTheTenant } from './body.js';
 import { type Check, type Examination, type Finding, withParts } from './finding.js';
@@ -32,7 +32,7 @@ const ROUTINE = `p.oid::regprocedure::text AS routine, l.lanname AS language, p.
 /** Of a relation `c` in a namespace `n`. */
 const ofTheProduct = (schema: string): string => `n.nspname = ${schema}`;
 
-/** A trigger's function needs nobody's right to run. */
+/** A trigger calls its function without asking for EXECUTE. */
 async function triggers({ ask, manifest }: Examination): Promise<Finding[]> {
   const rows = await ask<TriggerRow>(
     `SELECT format('%I.%I', n.nspname, c.relname) AS table, quote_ident(t.tgname) AS name, ${ROUTINE}
@@ -54,8 +54,8 @@ async function triggers({ ask, manifest }: Examination): Promise<Finding[]> {
 }
 
 /**
- * They run as whoever's command it is, one that then fails for want of rights too, and at every login. Of C in extensions,
- * such as that of pgaudit, it is known what it does.
+ * They run as whoever gave the command, even if it is then refused, and some at each login. C functions of an extension
+ * (pgaudit's, say) are let be.
  */
 async function eventTriggers({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<Omit<TriggerRow, 'table'>>(
@@ -113,7 +113,7 @@ function ofTrigger(
   ].filter((found) => found !== false);
 }
 
-/** What a rule makes of a statement runs with the rights of the table's owner. */
+/** What a rule turns a statement into runs with the rights of the table's owner. */
 async function rules({ ask, manifest }: Examination): Promise<Finding[]> {
   const rows = await ask<{ table: string; name: string }>(
     `SELECT format('%I.%I', n.nspname, c.relname) AS table, quote_ident(w.rulename) AS name

@@ -1,4 +1,4 @@
-/** Functions that a statement of the product's may run, by name or by what calls them for it. */
+/** Functions that a statement of the product's may run: by name, or through something that calls them. */
 import { ROLES } from '../../../catalogue/bootstrap.js';
 import { setsTheTenant } from './body.js';
 import { CONTEXT_FUNCTION_NAMES } from './cell.js';
@@ -9,7 +9,7 @@ interface FunctionRow {
   readonly object: string;
   readonly language: string;
   readonly body: string;
-  /** Of those that it is given. */
+  /** Their names. */
   readonly parameters: readonly string[];
   readonly definer: boolean;
   readonly elevated: boolean;
@@ -18,24 +18,24 @@ interface FunctionRow {
   readonly settings: readonly string[];
   /** Known to change a setting of the session. */
   readonly stays: boolean;
-  /** Those that may be called, and call it for whoever may not. */
+  /** Those that the product may call, and that call it. */
   readonly aggregates: readonly string[];
-  /** By an index, a range, a conversion: nobody asks whether it may be called. */
+  /** See UNASKED. */
   readonly unasked: boolean;
 }
 
-/** Of a function `p` whose owner is known: somebody who reaches the cell may call it. */
+/** Of a function `p`: somebody of REACHING may call it. */
 const CALLABLE = (p: string): string =>
   `EXISTS (SELECT FROM ${aclOf(`${p}.proacl`, 'f', `${p}.proowner`)} a
     WHERE a.privilege_type = 'EXECUTE' AND a.grantee IN ${REACHING})`;
 
-/** Those that are called for an aggregate `g`, as its owner may: whoever calls the aggregate needs no right to them. */
+/** What an aggregate `g` calls with its owner's rights: its caller needs none. */
 const PARTS_OF_AN_AGGREGATE = `ARRAY[g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
   g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn]::oid[]`;
 
 /**
- * Of a function `p`: something else calls it, for which nobody needs to see its schema. A view, a default, a check, a policy,
- * an operator, a cast, a type, a condition of a trigger, an index, or the body of a function that names it as it is made.
+ * Of a function `p`: something else calls it, so nobody needs USAGE on its schema. A view, a default, a check, a policy, an
+ * operator, a cast, a type, a trigger's condition, an index, or the SQL-standard body of another function.
  */
 const CALLED = `EXISTS (SELECT FROM pg_depend d
   WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.classid IN (
@@ -44,8 +44,8 @@ const CALLED = `EXISTS (SELECT FROM pg_depend d
     'pg_proc'::regclass, 'pg_amproc'::regclass, 'pg_conversion'::regclass))`;
 
 /**
- * Of a function `p`: what calls it does not ask for EXECUTE. An index and a sort by their class of operators, a range, a
- * conversion, a type that reads and writes itself. What a domain begins with or checks is an expression, which does.
+ * Of a function `p`: what calls it does not ask for EXECUTE. An index or a sort does so by its operator class; so do a
+ * range, a conversion, and a type for its input and output. A domain's default and check are expressions, which ask.
  */
 const UNASKED = `(EXISTS (SELECT FROM pg_depend d LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid
    WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
@@ -67,13 +67,13 @@ async function ofFunctions({ ask }: Examination): Promise<Finding[]> {
             ARRAY(SELECT name FROM unnest(p.proargnames, p.proargmodes) AS a (name, mode)
                    WHERE name <> '' AND coalesce(mode, 'i') IN ('i', 'b', 'v')) AS parameters,
             p.aggregates, p.unasked
-       -- OFFSET 0: the rights on PostgreSQL's own thousands are not looked at only to be left out.
+       -- OFFSET 0: else the planner looks at the rights on PostgreSQL's own thousands before it leaves them out.
        FROM (SELECT p.*, ${CALLABLE('p')} AS callable, ${UNASKED} AS unasked,
                     ARRAY(SELECT s.oid::regprocedure::text FROM pg_aggregate g JOIN pg_proc s ON s.oid = g.aggfnoid
                            WHERE p.oid = ANY (${PARTS_OF_AN_AGGREGATE}) AND ${CALLABLE('s')} ORDER BY 1) AS aggregates
                FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
               WHERE ${added('p.oid', 'p.proowner')} AND (${USABLE_SCHEMA} OR ${CALLED})
-                -- Those are called by triggers alone.
+                -- Only triggers call these: code.ts.
                 AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)
                 AND NOT (n.nspname = 'tenantry' AND p.proname = ANY ($1)) OFFSET 0) AS p
        JOIN pg_roles r ON r.oid = p.proowner JOIN pg_language l ON l.oid = p.prolang
@@ -84,7 +84,7 @@ async function ofFunctions({ ask }: Examination): Promise<Finding[]> {
   return rows.flatMap(ofFunction);
 }
 
-/** Of a function `p` in a language `l`: C of an extension, or what makes the values of a range and came with its type. */
+/** Of a function `p` in a language `l`: C of an extension, or the constructor of a range type. */
 export const BROUGHT_WITH_SOMETHING = `EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
   AND (d.deptype = 'e' AND l.lanname IN ('c', 'internal')
     OR d.deptype = 'i' AND d.refclassid = 'pg_type'::regclass AND l.lanname = 'internal'))`;
@@ -98,7 +98,7 @@ function ofFunction(row: FunctionRow): Finding[] {
     detail,
     mend,
   });
-  /** Where nobody asks for the right, taking it away changes nothing. */
+  /** If nobody asks for EXECUTE, revoking it changes nothing. */
   const withdrawn = (invariant: string, detail: string): Finding =>
     row.unasked
       ? finding(
@@ -144,7 +144,7 @@ function ofFunction(row: FunctionRow): Finding[] {
   ].filter((found) => found !== false);
 }
 
-/** PostgreSQL's own that the product may not call, under the name of an aggregate whose owner may. */
+/** Aggregates that call for the product what it may not call of PostgreSQL's own, since their owner may. */
 async function ofAggregates({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; parts: string[] }>(
     `SELECT * FROM (

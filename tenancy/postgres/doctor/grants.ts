@@ -1,4 +1,4 @@
-/** Rights on what is in the product's schema and in `tenantry`: those that were given when they were made, no others. */
+/** Rights on what is in the product's schema and in `tenantry`: those that Tenantry grants, and no others. */
 import { ROLES } from '../../../catalogue/bootstrap.js';
 import type { Manifest } from '../../../domain/manifest.js';
 import {
@@ -26,7 +26,7 @@ export const grantsOf = (manifest: Manifest, table: string): Grant[] =>
       ]
     : [];
 
-/** Of the cell's own tables only what the product's statements may do is judged. */
+/** On the cell's own tables only rights of REACHING are judged, and these are all that it needs. */
 const ON_THE_GATE: readonly Grant[] = [
   { role: ROLES.runtime, privileges: ['SELECT'] },
   { role: ROLES.purge, privileges: ['SELECT'] },
@@ -103,7 +103,7 @@ function differing(
   };
 }
 
-/** None of ours is on a column. */
+/** Tenantry grants nothing on single columns. */
 async function onColumns({ ask, manifest }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; column: string; grantee: string; privileges: string[] }>(
     `SELECT format('%I.%I', n.nspname, c.relname) AS object, quote_ident(t.attname) AS column,
@@ -125,8 +125,8 @@ async function onColumns({ ask, manifest }: Examination): Promise<Finding[]> {
 }
 
 /**
- * A sequence is one for all tenants: reading it, or drawing from it, tells how much the others do, and setting it stops
- * them. A manifest declares none, so nobody needs one. Views are for the roles that were named, never for PUBLIC.
+ * All tenants share a sequence: reading it or drawing from it tells how much the others do, and setting it stops them. A
+ * manifest declares none, so nobody needs one. A view is for roles that are named, never for PUBLIC.
  */
 async function onSequencesAndViews({ ask, manifest }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; sequence: boolean; grantees: string[] }>(
@@ -177,7 +177,7 @@ async function onSchemas({ ask, manifest }: Examination): Promise<Finding[]> {
   );
   const inOthers = rows
     .filter(({ name }) => name !== schema && name !== 'tenantry')
-    // One with functions alone is a library's; those are looked at one by one.
+    // A schema with functions alone is a library's: functions.ts looks at each.
     .filter(({ has_relations, privileges }) => has_relations || privileges.includes('CREATE'))
     .map(
       ({ object, grantee: role, privileges }): Finding => ({
@@ -199,7 +199,7 @@ const DEFAULTS_ON: Readonly<Record<string, string>> = {
   L: 'LARGE OBJECTS',
 };
 
-/** Rights that things would have as soon as they are made. That PUBLIC may call a function is PostgreSQL's own default. */
+/** Default privileges, which whatever is made later has at once. EXECUTE for PUBLIC is PostgreSQL's own default. */
 async function defaults({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<{ role: string; schema: string | null; type: string; grantee: string }>(
     `SELECT DISTINCT quote_ident(pg_get_userbyid(d.defaclrole)) AS role, quote_ident(n.nspname) AS schema,

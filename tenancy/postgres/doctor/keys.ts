@@ -1,6 +1,6 @@
 /**
- * Keys and references hold the tenant first. A key over all tenants answers "is there such a row anywhere?" to whoever
- * inserts one; a plain reference takes another tenant's row for a parent.
+ * Keys and references begin with the tenant. A unique key over all tenants answers "is there such a row anywhere?" to
+ * whoever inserts one. A plain reference accepts another tenant's row as the parent.
  */
 import { escapeIdentifier } from 'pg';
 import type { Manifest } from '../../../domain/manifest.js';
@@ -10,13 +10,13 @@ import { type Check, type Examination, type Finding, withParts } from './finding
 interface KeyRow {
   readonly table: string;
   readonly table_name: string;
-  /** Else a part of a declared one: what is a key of the whole is looked at there. */
+  /** False: a part of a declared table. Keys of the whole are looked at there. */
   readonly declared: boolean;
   readonly index: string;
   readonly constraint: string | null;
   readonly primary: boolean;
   readonly sound: boolean;
-  /** Of columns; null stands for an expression. */
+  /** Names of columns; null for an expression. */
   readonly keys: readonly (string | null)[];
   readonly definition: string;
   readonly index_prefix: string;
@@ -97,7 +97,7 @@ function mended(manifest: Manifest, row: KeyRow, all: readonly KeyRow[]): Findin
       `so that a refusal tells one of another's row.${
         definition.startsWith('EXCLUDE USING gist') ? ' The mend needs the extension btree_gist.' : ''
       }`,
-    // References that rest on it are not composite either, and made anew by what is proposed for them.
+    // References to this key are not composite either: their own mends make them anew.
     mend: [...dependents, statement].join('\n'),
   };
 }
@@ -115,7 +115,7 @@ function constraintAnew(manifest: Manifest, row: KeyRow): string {
 const columnsOf = (keys: KeyRow['keys']): string[] =>
   keys.filter((key) => key !== null && key !== 'tenant_id') as string[];
 
-/** The prefix is looked for where the quoted name before it ends, whatever that holds. */
+/** The tenant goes in behind `index_prefix`, which ends where the columns begin. */
 function indexAnew({ definition, index_prefix }: KeyRow): string {
   const at = definition.indexOf(index_prefix, 'CREATE UNIQUE INDEX '.length);
   const behind = definition.slice(at + index_prefix.length);
@@ -126,7 +126,7 @@ function indexAnew({ definition, index_prefix }: KeyRow): string {
 interface ReferenceRow {
   readonly child: string;
   readonly child_name: string;
-  /** It, or what it is a part of. */
+  /** The child, or the table that it is a part of. */
   readonly child_declared: boolean;
   readonly parent: string;
   readonly parent_name: string;
@@ -143,7 +143,7 @@ export const checkForeignKeys: Check = async (examination) => {
   const rows = await references(examination);
   const sound = rows.filter(isSound);
   const broken = rows.filter((row) => !isSound(row));
-  /** What is there already or is made by a mend before: child, columns, parent. */
+  /** Composite references that exist or that an earlier mend makes. */
   const made = new Set(sound.map(referenceKey));
   const findings = broken.map((row) => {
     const key = referenceKey(row);
@@ -192,7 +192,7 @@ const references = ({ ask, manifest }: Examination): Promise<ReferenceRow[]> =>
     [manifest.postgres.schema, Object.keys(manifest.postgres.tables)],
   );
 
-/** The declared one, or the same as it was with the tenant before; undefined where there is no key for it. */
+/** The declared reference, or the same one with the tenant first; undefined if the parent has no key for it. */
 function compositeOf(manifest: Manifest, row: ReferenceRow): string | undefined {
   if (!row.child_declared || !row.parent_declared) return undefined;
   const columns = row.columns.filter((column) => column !== 'tenant_id');

@@ -1,4 +1,4 @@
-/** Who owns a thing is bound by nothing on it, so the product's roles and the purge's own none. */
+/** No right and no policy binds an owner, so the product's roles and the purge's own nothing. */
 import { ROLES } from '../../../catalogue/bootstrap.js';
 import { CONTEXT_FUNCTION_NAMES } from './cell.js';
 import { type Check, type Finding, type FindingKind, REACHING } from './finding.js';
@@ -9,12 +9,12 @@ interface OwnedRow {
   readonly type: string;
   readonly object: string;
   readonly role: string;
-  /** As the manifest has them; null where it is in no schema. */
+  /** Without quotes; null for what is in no schema. */
   readonly schema: string | null;
   readonly name: string | null;
 }
 
-/** Those of which PostgreSQL's name for the kind is not that of ALTER. */
+/** The kinds for which ALTER has another word than pg_identify_object. */
 const ALTERED_AS: Readonly<Record<string, string>> = {
   function: 'ROUTINE',
   procedure: 'ROUTINE',
@@ -22,7 +22,7 @@ const ALTERED_AS: Readonly<Record<string, string>> = {
   'statistics object': 'STATISTICS',
 };
 
-/** Of others the kind is in the name. */
+/** Any other kind is `other`, and named in the finding's `object`. */
 const KINDS: Readonly<Record<string, FindingKind>> = {
   table: 'table',
   view: 'view',
@@ -42,7 +42,7 @@ const KINDS: Readonly<Record<string, FindingKind>> = {
   publication: 'publication',
 };
 
-/** Of a mend: an extension's owner is changed with everything of the old one's or not at all. */
+/** An extension's owner changes only by REASSIGN OWNED, with all else of the old one's. */
 const REASSIGNED = 'extension';
 
 export const checkOwners: Check = async ({ ask, manifest }) => {
@@ -56,20 +56,20 @@ export const checkOwners: Check = async ({ ask, manifest }) => {
       WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o' AND s.refobjid IN ${REACHING}
         AND (s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
           OR s.dbid = 0 AND i.type = 'database' AND i.identity = quote_ident(current_database()))
-        -- Whose defaults these are, and whom a server takes for whom, is looked at elsewhere; what is temporary, by the right to it.
+        -- Default privileges and user mappings are looked at elsewhere; temporary things, by the right to make them.
         AND s.classid NOT IN ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass)
         AND i.schema IS DISTINCT FROM 'pg_temp' AND i.schema ~ '^pg_temp_' IS NOT TRUE
-        -- A sequence of a column's goes with its table, a multirange with its range.
+        -- A column's sequence goes with its table, a multirange with its range.
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = s.classid AND d.objid = s.objid AND d.deptype IN ('a', 'i')
                            AND d.refclassid IN ('pg_class'::regclass, 'pg_type'::regclass))
-        -- Those that a transaction is entered by are mended as a whole.
+        -- The functions that enter a tenant are mended as a whole: cell.ts.
         AND NOT (s.classid = 'pg_proc'::regclass AND i.identity ~ $1)
       ORDER BY i.type COLLATE "C", i.identity COLLATE "C"`,
     [`^tenantry\\.(${CONTEXT_FUNCTION_NAMES.join('|')})\\(`],
   );
   return rows.map(({ type, object, role, schema, name }): Finding => {
     const kind = KINDS[type] ?? 'other';
-    // The former owner's rights go with it, so those that it should have are given again.
+    // The former owner loses its rights with the table, so those that it should have are granted again.
     const regrants =
       schema === manifest.postgres.schema && name !== null && kind === 'table'
         ? grantsOf(manifest, name).map(

@@ -1,6 +1,6 @@
 /**
- * The policies as they are made, and no others: what is expected is read from the SQL that makes them, so that it
- * cannot drift from it. A policy that only restricts further is let be, as long as it sees no more rows than ours let through.
+ * The policies as they are made, and no others. What is expected is read from the SQL that makes them, so the two cannot
+ * drift apart. A restrictive policy is let be, as long as it sees only rows that ours let through.
  */
 import { TENANT_SETTING } from '../context-sql.js';
 import { cellSchema, createTable, qualified } from '../product-schema.js';
@@ -24,11 +24,11 @@ interface Found {
   readonly roles: readonly string[];
   readonly using: string | null;
   readonly check: string | null;
-  /** A cast of somebody's own, which reads like PostgreSQL's, or an operator or function that is not the server's or ours. */
+  /** Uses an operator, a function or a cast that is neither PostgreSQL's nor ours. Such a cast reads like PostgreSQL's. */
   readonly foreign: boolean;
   /**
-   * What it calls for no more than a comparison costs. The cheapest condition is asked first, and of two that cost the same that
-   * of a policy which restricts; so such a function sees the rows of all tenants, and may tell.
+   * Functions that it calls and that cost no more than a comparison. PostgreSQL asks the cheapest condition first, at equal
+   * cost that of a restrictive policy. So such a function sees the rows of all tenants, and may tell.
    */
   readonly early: readonly string[];
 }
@@ -163,8 +163,8 @@ export function expectedPolicies(madeBy: string): Expected[] {
 }
 
 /**
- * An expression as it is written and as PostgreSQL shows it come to the same: without white space, parentheses and the
- * casts of literals. Literals stay as they are. Where only `=` and AND stand between the terms, parentheses say nothing.
+ * Makes an expression comparable, whether as written or as PostgreSQL shows it: without white space, parentheses and the
+ * casts of literals. Between terms with only `=` and AND, parentheses mean nothing.
  */
 function normalised(expression: string | undefined): string | undefined {
   return expression

@@ -1,4 +1,4 @@
-/** What PostgreSQL brings with it: its functions, tables, schemas and settings, and who may use them beyond what it grants. */
+/** PostgreSQL's own functions, tables, schemas and settings: rights on them that it does not grant by itself. */
 import { WITHDRAWN } from '../../../catalogue/bootstrap.js';
 import { aclOf, added, type Check, type Examination, type Finding, grantee, REACHING } from './finding.js';
 import { settingName } from './settings.js';
@@ -10,7 +10,7 @@ export const checkServer: Check = async (examination) => [
   ...(await parameters(examination)),
 ];
 
-/** Beyond what PostgreSQL itself grants; and what the bootstrap withdraws of that. */
+/** Rights that PostgreSQL does not grant, and those that it grants and the bootstrap withdraws. */
 async function functions({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; grantees: string[] }>(
     `SELECT p.oid::regprocedure::text AS object,
@@ -34,10 +34,10 @@ async function functions({ ask }: Examination): Promise<Finding[]> {
   }));
 }
 
-/** Of a namespace `n`: what PostgreSQL keeps its own in, with the parts of rows that are too long (pg_toast). */
+/** Of a namespace `n`: PostgreSQL's own, also pg_toast, which holds the long values of all tables. */
 const ITS_OWN = `(n.nspname ~ '^pg_' OR n.nspname = 'information_schema')`;
 
-/** Of a privilege `a` on a relation `c`: everybody may read the information schema but for what it rests on itself. */
+/** Of a privilege `a` on a relation `c`: PUBLIC may read the information schema, but not the `_pg_...` that it rests on. */
 const INFORMATION = `(n.nspname = 'information_schema' AND c.relname !~ '^_pg_' AND a.grantee = 0
   AND a.privilege_type = 'SELECT')`;
 
@@ -53,7 +53,7 @@ async function tables({ ask }: Examination): Promise<Finding[]> {
        LEFT JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = t.attnum,
             aclexplode(t.acl) a
       WHERE ${ITS_OWN} AND a.grantee IN ${REACHING} AND a.grantee <> c.relowner AND NOT ${INFORMATION}
-        -- A view that somebody has put there is looked at like any other.
+        -- A view that somebody added there is looked at like any other: views.ts.
         AND NOT (c.relkind IN ('v', 'm') AND ${added('c.oid', 'c.relowner')})
         AND NOT EXISTS (SELECT FROM aclexplode(i.initprivs) b
                          WHERE b.grantee = a.grantee AND b.privilege_type = a.privilege_type)
@@ -68,7 +68,7 @@ async function tables({ ask }: Examination): Promise<Finding[]> {
   }));
 }
 
-/** What is made in pg_catalog is found before all else, and pg_toast holds the long values of all tables. */
+/** Names are looked up in pg_catalog before all else. */
 async function schemas({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; grantee: string; privileges: string[] }>(
     `SELECT quote_ident(n.nspname) AS object, ${grantee('a.grantee')} AS grantee,

@@ -1,4 +1,4 @@
-/** Settings that a session begins with: a tenant among them would be everybody's who forgot to enter one. */
+/** Settings that a session begins with. A tenant among them would be that of everybody who forgot to enter one. */
 import { escapeIdentifier } from 'pg';
 import { TENANT_SETTING, TOKEN_SETTING } from '../context-sql.js';
 import { type Check, type Examination, type Finding, REACHING } from './finding.js';
@@ -18,8 +18,8 @@ export const checkSettings: Check = async (examination) => [
 ];
 
 /**
- * By default a transaction sees a gate that closes under it. One that is begun by a product itself, at another level, goes on by
- * its first snapshot; those of Tenantry say their level, so it is for whoever set it to know.
+ * By default a transaction sees a gate that closes under it; at a higher level it goes on by its first snapshot. Tenantry's
+ * own transactions state their level, so only those that a product begins itself are concerned: a warning.
  */
 const ISOLATION = 'default_transaction_isolation';
 
@@ -58,7 +58,7 @@ async function ofRolesAndDatabases({ ask }: Examination): Promise<Finding[]> {
   });
 }
 
-/** Files of the server; who may not read them learns nothing of them. */
+/** From the server's files, if the connection may read them. */
 async function ofTheServer({ ask }: Examination): Promise<Finding[]> {
   const [may] = await ask<{ may: boolean }>(
     `SELECT has_function_privilege('pg_show_all_file_settings()', 'EXECUTE')

@@ -73,7 +73,7 @@ async function userMappings({ ask }: Examination): Promise<Finding[]> {
   }));
 }
 
-/** By these a statement connects anew, reads files, or reads what others have said. */
+/** With these a statement connects to other servers, reads files, or reads the statements of others. */
 const LEADING_OUT = [
   'adminpack',
   'amcheck',
@@ -96,7 +96,7 @@ const LEADING_OUT = [
   'xml2',
 ];
 
-/** Of a function `p`: the body of another names it, one that is no extension's, for which nobody needs to see its schema. */
+/** Of a function `p`: the body of another that is no extension's names it, so nobody needs USAGE on its schema. */
 const NAMED = `EXISTS (SELECT FROM pg_depend c WHERE c.refclassid = 'pg_proc'::regclass AND c.refobjid = p.oid
   AND c.classid = 'pg_proc'::regclass AND NOT EXISTS (
     SELECT FROM pg_depend m WHERE m.classid = c.classid AND m.objid = c.objid AND m.deptype = 'e'))`;
@@ -127,7 +127,7 @@ async function extensions({ ask }: Examination): Promise<Finding[]> {
   }));
 }
 
-/** They have rights by role, and every tenant comes as the same. */
+/** Rights on them are by role, and all tenants come as the same one. */
 async function largeObjects({ ask }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; grantees: string[] }>(
     `SELECT m.oid::text AS object,
@@ -145,9 +145,8 @@ async function largeObjects({ ask }: Examination): Promise<Finding[]> {
 }
 
 /**
- * Changes are published as they are written, past every policy (PostgreSQL's documentation, Logical Replication, Security).
- * Whoever takes them needs REPLICATION, which the product's roles must not have: no way from one tenant to another, but one
- * for the rows of all.
+ * Changes are published past every policy (PostgreSQL's documentation: Logical Replication, Security). Subscribing takes
+ * REPLICATION, which the product's roles must not have. So no tenant reaches another by it, but the rows of all leave.
  */
 async function publications({ ask, manifest }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; everything: boolean; tables: string[]; schemas: string[] }>(

@@ -44,7 +44,7 @@ export const checkTables: Check = async (examination) => {
   ];
 };
 
-/** What stands in the product's schema and holds rows, or has the name of a table that ought to. */
+/** The relations of the product's schema that hold rows, or that have the name of a declared table. */
 const relationsOf = ({ ask, manifest }: Examination): Promise<TableRow[]> =>
   ask(
     `SELECT c.relname AS name, format('%I.%I', n.nspname, c.relname) AS object,
@@ -125,7 +125,7 @@ function tenantColumn({ object, tenant_type, tenant_not_null, policies }: TableR
     return broken(
       'tenant-column-uuid',
       `${column} is ${tenant_type}, and the context is a uuid. Policies go by it, so they are dropped and made anew.`,
-      // The table is not readable in between, and the next examination has the policies made.
+      // Until the next examination proposes the policies again, nobody can read the table.
       `${policies.join('\n')}\nALTER TABLE ${object} ALTER COLUMN tenant_id TYPE uuid USING tenant_id::text::uuid;`,
     );
   if (tenant_not_null !== true)
@@ -137,7 +137,7 @@ function tenantColumn({ object, tenant_type, tenant_not_null, policies }: TableR
   return [];
 }
 
-/** A table that nobody declared, a partition, a child: reached by its own name, the parent's policies do not hold. */
+/** An undeclared table, a partition or a child. Reached by its own name, a part is not bound by its parent's policies. */
 function outOfReach({ object, kind, is_table, parent, enabled, forced, grantees }: TableRow): Finding[] {
   const locked = !is_table || (enabled && forced);
   if (locked && grantees.length === 0) return [];
@@ -167,7 +167,7 @@ async function rowSecurityOfGate({ ask }: Examination): Promise<Finding[]> {
   return rows.flatMap(rowSecurity);
 }
 
-/** A counter of all tenants tells each how much the others do, though nobody may read the sequence itself. */
+/** A counter for all tenants tells each how much the others do, even if nobody may read the sequence. */
 async function sharedCounters({ ask, manifest }: Examination): Promise<Finding[]> {
   const rows = await ask<{ table: string; column: string; identity: boolean }>(
     `SELECT format('%I.%I', n.nspname, c.relname) AS table, quote_ident(a.attname) AS column,

@@ -1,6 +1,6 @@
 /**
- * Relations that are read past the policies of what is behind them, wherever they are: who is named in a view or in the body
- * of a function is reached without any right on its schema.
+ * Relations that are read past the policies of what is behind them. In any schema: what a view or a function's body names
+ * is reached without USAGE on its schema.
  */
 import { ROLES } from '../../../catalogue/bootstrap.js';
 import {
@@ -18,13 +18,13 @@ export const checkViews: Check = async (examination) => [
   ...(await tablesBehind(examination)),
 ];
 
-/** Of a relation `c`: a view, a rule, a policy or the body of a function names it, beside itself. */
+/** Of a relation `c`: a view or rule of another one, a policy or the body of a function names it. */
 const NAMED = `EXISTS (SELECT FROM pg_depend d
   LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
  WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND w.ev_class IS DISTINCT FROM c.oid
    AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_policy'::regclass))`;
 
-/** Of a view `c` that PostgreSQL brought: it reads what came later, which it has been made to. */
+/** Of a view `c` that came with PostgreSQL: somebody has made it read something that did not. */
 const REPLACED = `EXISTS (SELECT FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
  WHERE w.ev_class = c.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid >= 16384 AND d.refobjid <> c.oid)`;
 
@@ -60,7 +60,7 @@ async function views({ ask }: Examination): Promise<Finding[]> {
   );
 }
 
-/** Those of the product's schema and of ours are looked at one by one, and PostgreSQL's own with the server. */
+/** Tables of the product's schema and of `tenantry` are looked at elsewhere, PostgreSQL's own in server.ts. */
 async function tablesBehind({ ask, manifest }: Examination): Promise<Finding[]> {
   const rows = await ask<{ object: string; kind: FindingKind; grantees: string[] }>(
     `SELECT * FROM (
