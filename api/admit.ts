@@ -1,8 +1,7 @@
 /**
- * Starts an operation: one Update-with-Start, which comes back when the catalogue has admitted or refused it, or, for a
- * caller who waits for that, at its end. However that call ends, the catalogue is the judge of what happened: a request
- * that it no longer holds, or whose time has passed, can never be admitted, so a 503 means that nothing is there and nothing
- * will be.
+ * Starts an operation by one Update-with-Start. It returns when the catalogue has admitted or refused the request or, if
+ * the caller waits for that, at the operation's end. If the call fails, the catalogue says what happened: a request that
+ * it no longer holds, or whose time has passed, can never be admitted. So after a 503 nothing is there, and nothing will be.
  */
 import { once } from 'node:events';
 import {
@@ -27,7 +26,7 @@ import { LONGEST_WITHDRAWAL, withdraw } from './withdraw.js';
 /** A run may close just as the update reaches it; the next try then starts another. */
 const TRIES = 4;
 
-/** Milliseconds after which whoever asked for an admission has an answer, also where Temporal hangs. */
+/** Milliseconds after which whoever asked for an admission has an answer, even if Temporal hangs. */
 export const longestAdmission = ({
   TENANTRY_ADMISSION_TIMEOUT_MS: time,
 }: Pick<ApiDeps['config'], 'TENANTRY_ADMISSION_TIMEOUT_MS'>): number => time + LONGEST_WITHDRAWAL;
@@ -36,8 +35,8 @@ export const longestAdmission = ({
 export type Reached = 'admitted' | 'ended';
 
 /**
- * Returns when the operation is admitted; for a caller who waits for its end at its end, if that comes soon.
- * @param enough given by such a caller: aborted, the admission will do
+ * Returns when the operation is admitted or, for a caller who waits for its end, has ended soon enough.
+ * @param enough given by a caller who waits for the end; once aborted, the admission will do
  * @throws TenantryError the refusal; ADMISSION_TIMEOUT or ENGINE_UNAVAILABLE when it was withdrawn.
  */
 export function admit(deps: ApiDeps, start: Start, log: Logger, enough?: AbortSignal): Promise<Reached> {
@@ -56,7 +55,7 @@ async function admitBy(
   const time = deps.config.TENANTRY_ADMISSION_TIMEOUT_MS;
   const ask = (how: Ask): Promise<void> =>
     how === 'finish'
-      ? // Half of the time at most: where the end takes longer, the admission can still be asked for by itself.
+      ? // Half of the time at most, so that the admission can still be asked for if the end takes longer.
         within(time / 2, enough ? [late, enough] : [late], (signal) =>
           until(deps.temporal, signal, time, () => update(deps, start, how)),
         )
@@ -71,12 +70,12 @@ async function admitBy(
     } catch (error) {
       const refusal = refusalIn(error);
       if (refusal !== undefined) {
-        // Asked twice at once, or under one Idempotency-Key, and the other's run is already over.
+        // Two asked for the same attempt (with one Idempotency-Key, say), and the other's run is already over.
         if (refusal.code === 'OPERATION_NOT_RETRYABLE' && (await isAdmitted())) return 'admitted';
         throw refusal;
       }
       if (how === 'finish' && !late.aborted) {
-        // Whatever kept its end, the run knows by itself whether it was admitted: the catalogue need not be there.
+        // The run itself says whether it was admitted, so the catalogue may be away.
         log.debug({ err: error, operationId: start.operationId }, 'the end did not come with the admission');
         how = 'run';
         continue;
@@ -84,7 +83,7 @@ async function admitBy(
       if (missedTheRun(error) && tries < TRIES && !late.aborted) {
         how = 'start';
         const admitted = await isAdmitted().catch((reason: unknown) => {
-          // The run that was missed knows too, and is asked for it below.
+          // The run knows too: `withdraw` asks it.
           log.debug(
             { err: reason, operationId: start.operationId },
             'the catalogue does not say what it knows',
@@ -97,7 +96,7 @@ async function admitBy(
       log.warn({ err: error, operationId: start.operationId }, 'the admission did not come back');
       const withdrawn = await withdraw(deps, start, late.aborted, log);
       if (withdrawn === 'admitted') return 'admitted';
-      // Then nobody has to be asked: the catalogue admits nothing after that.
+      // Once the time has passed, the catalogue admits nothing more.
       if (withdrawn === 'unknown' && !late.aborted) await once(late, 'abort');
       if (!late.aborted && !isOfTheEngine(error)) throw error;
       const code = late.aborted && withdrawn === 'cancelled' ? 'ADMISSION_TIMEOUT' : 'ENGINE_UNAVAILABLE';
@@ -106,7 +105,7 @@ async function admitBy(
   }
 }
 
-/** The end of a run that is started, the admission by one that is, or the admission by one that should be there. */
+/** For the end of a run that is started if need be, for its admission, or for the admission of one that should be there. */
 type Ask = 'finish' | 'start' | 'run';
 
 async function update(deps: ApiDeps, start: Start, how: Ask): Promise<void> {
@@ -118,7 +117,7 @@ async function update(deps: ApiDeps, start: Start, how: Ask): Promise<void> {
   }
   const startWorkflowOperation = new WithStartWorkflowOperation(start.workflowType, runOf(start, deps));
   const name = how === 'finish' ? FINISH : ADMIT;
-  // Two who ask at once may wait for different things.
+  // Of two who ask at once, one may wait for the admission and the other for the end.
   const updateId = how === 'finish' ? `${asking.updateId}/${FINISH}` : asking.updateId;
   await temporal.workflow.executeUpdateWithStart<Workflow, unknown, [AdmitArgs]>(name, {
     updateId,

@@ -1,4 +1,4 @@
-/** Taking back what was not admitted in time. The catalogue is the judge of whether it was. */
+/** Takes back a request that was not admitted in time. The catalogue decides whether it was. */
 import { WorkflowFailedError, type WorkflowHandle, WorkflowNotFoundError } from '@temporalio/client';
 import type { Logger } from 'pino';
 import { ADMIT, type OperationOutcome } from '../domain/contracts.js';
@@ -8,14 +8,14 @@ import { askingFor, type Start } from './starts.js';
 
 /** Milliseconds for each of Temporal's answers. */
 const WITHDRAWAL = 2_000;
-/** For all three, and for the catalogue's. */
+/** Three answers of Temporal's and one of the catalogue's. */
 export const LONGEST_WITHDRAWAL = 3 * WITHDRAWAL + 1_000;
 
 /**
- * Takes the request back, or finds that it was admitted after all: the catalogue decides between the two. The run is
- * cancelled besides, so that it does not lie there until a worker comes; where Temporal was not even reached it is
- * left to find out for itself. Where the catalogue cannot be asked, the run is: it is not admitted any more once it has heard
- * of its cancellation. `unknown` where neither can: until its time has passed it may still be admitted.
+ * Takes the request back, or finds that it was admitted after all. The run is cancelled too, so that it does not wait for a
+ * worker. If the catalogue cannot be asked, the run is: once it has heard of its cancellation, it is not admitted any more.
+ * @param reached false if Temporal was not reached: a run that is there all the same finds out by itself
+ * @returns `unknown` if neither answers: until its time has passed, the request may still be admitted
  */
 export async function withdraw(
   deps: ApiDeps,
@@ -44,7 +44,7 @@ export async function withdraw(
 }
 
 /**
- * Cancels the run if this request began it: under the same id there may be another operation of the tenant.
+ * Cancels the run if this request began it. Another operation of the tenant has the same workflow id.
  * @returns the run, which may have been over already
  */
 async function cancelRun(
@@ -63,7 +63,7 @@ async function cancelRun(
   return undefined;
 }
 
-/** What the run says. One that does not say in time has the cancellation before it, and hears of that before it makes anything. */
+/** What the run says. If it does not say in time, it hears of its cancellation before it makes anything. */
 async function wasAdmitted(
   { temporal }: ApiDeps,
   run: WorkflowHandle,
@@ -80,7 +80,7 @@ async function wasAdmitted(
     log.debug({ err: error }, 'a cancelled run does not tell whether it was admitted');
   }
   try {
-    // What was not admitted completes, and says so.
+    // A run that was not admitted completes, and its outcome says so.
     const outcome = (await inTime(() => run.result())) as OperationOutcome;
     return outcome.status === 'succeeded';
   } catch (error) {

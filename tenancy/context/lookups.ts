@@ -1,6 +1,6 @@
 /**
- * Questions to the catalogue about tenants, asked together: whatever is asked while an answer is under way goes into
- * the next statement, so that a flood of strangers' names costs a few statements at a time and never one for each.
+ * Asks the catalogue about many tenants at once. What is asked while statements are under way goes into the next one, so a
+ * flood of unknown names costs a few statements and never one for each.
  */
 import type { Pool } from 'pg';
 import { catalogueError } from '../../catalogue/pool.js';
@@ -20,15 +20,14 @@ export interface TenantEntry {
 }
 
 /**
- * A tenant by its id, by its slug, or by text from outside that looks like an id (`said:...`). The last is nobody's if it
- * is the slug of another tenant: the API refuses such slugs, but one may be there from before, and who says it may mean
- * either.
+ * A tenant by its id, by its slug, or by text from outside that looks like an id (`said:...`). If such text is also the
+ * slug of another tenant, it names nobody, as it may mean either. The API refuses such slugs, but once did not.
  */
 export type TenantKey = `id:${string}` | `slug:${string}` | `said:${string}`;
 
 export interface Answer {
   readonly entry: TenantEntry | undefined;
-  /** When the question was sent, by the monotonic clock: the answer may be as old as that. */
+  /** When the question was sent, by the monotonic clock. The answer may be that old. */
   readonly askedAt: number;
 }
 
@@ -84,7 +83,7 @@ export function createLookups(pool: Pool): Lookups {
         settle = { resolve, reject };
       });
       if (settle !== undefined) waiting.set(key, { promise, ...settle });
-      // After this turn of the event loop: what is asked in the same one goes together.
+      // What is asked in the same turn of the event loop goes together.
       if (running < AT_ONCE) queueMicrotask(() => running < AT_ONCE && waiting.size > 0 && void send());
       return promise;
     },
@@ -97,7 +96,7 @@ async function query(pool: Pool, keys: readonly TenantKey[]): Promise<Map<Tenant
   const said = named('said:');
   const { rows } = await pool.query<Omit<TenantEntry, 'generation'> & { readonly generation: string }>({
     name: 'tenantry-lookup',
-    // A canary of a cell is nobody's tenant.
+    // The cells' canaries are nobody's tenants.
     text: `SELECT id::text AS "tenantId", slug, cell, plan, state, mode, generation::text FROM tenant
             WHERE (id = ANY ($1::uuid[]) OR slug = ANY ($2::text[])) AND NOT system`,
     values: [

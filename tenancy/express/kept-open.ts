@@ -1,6 +1,6 @@
 /**
- * Connections that outlive the request which they began with. What their tenant may do was looked at then: one whose tenant
- * may do less or more by now is cut, and whoever comes back is looked at anew.
+ * Connections that outlive their request. What the tenant may do was looked at when each was opened. Once that has
+ * changed, the connection is cut, and a client that comes back is looked at anew.
  */
 import type { Duplex } from 'node:stream';
 import type { TenantId } from '../../domain/ids.js';
@@ -8,7 +8,7 @@ import { accessOf } from '../context/access.js';
 import type { Directory } from '../context/directory.js';
 import { type AccessMode, outsideTenants, type Tenant } from '../context/tenant-context.js';
 
-/** Where no change is heard of: beyond the staleness of the directory, in ms. */
+/** In case no change is heard of. Comes on top of the directory's staleness. */
 const LOOK_EVERY_MS = 5_000;
 
 export class KeptOpen {
@@ -48,7 +48,7 @@ export class KeptOpen {
     }
   }
 
-  /** Undefined where the catalogue does not say: then the stores' own locks hold. */
+  /** Undefined if the catalogue is away: the stores' own locks hold meanwhile. */
   async #modeOf(tenantId: TenantId): Promise<AccessMode | 'none' | undefined> {
     const asked = this.#directory.find(`id:${tenantId}`);
     const entry = await asked.catch(() => 'unknown' as const);

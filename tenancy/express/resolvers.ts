@@ -1,6 +1,6 @@
 /**
- * Where a request says whose it is. Each resolver finds a tenant's slug or id in one place, or nothing; what it finds may
- * be anybody's word, and is looked up before it counts.
+ * Where a request says whose it is. Each resolver finds a tenant's slug or id in one place, or nothing. What it finds may
+ * be anybody's word, so it is looked up before it counts.
  */
 import { domainToASCII } from 'node:url';
 import type { Request } from 'express';
@@ -10,8 +10,8 @@ export interface Resolver {
   /** Named in the answer when two places disagree. */
   readonly source: string;
   /**
-   * `null` where the place names something that can be no tenant's: that is an answer, and a wrong one. `undefined` where
-   * it names nothing.
+   * `undefined` if the place names nothing, so that other places decide; `null` if it names what can be no tenant, and the
+   * request is nobody's.
    */
   find(request: Request): TenantKey | null | undefined;
   /** Done when the request has entered its tenant. */
@@ -28,7 +28,7 @@ export interface HostOptions {
 
 /**
  * `acme.example.com` with the base `example.com`. Deeper names are nobody's, and so is a host that is malformed or sent
- * twice; other hosts say nothing.
+ * twice. Other hosts say nothing.
  */
 export function subdomain(
   base: string,
@@ -48,7 +48,7 @@ export function subdomain(
   };
 }
 
-/** Hosts of the customers' own: the product knows whose each is. The host comes normalised; one that is malformed is nobody's. */
+/** The customers' own hosts: `whose` gets the host normalised, and says which tenant's it is. A malformed one is nobody's. */
 export function host(whose: (host: string) => string | undefined, options: HostOptions = {}): Resolver {
   return {
     source: 'host',
@@ -60,9 +60,9 @@ export function host(whose: (host: string) => string | undefined, options: HostO
 }
 
 /**
- * `/t/acme/tickets` with the prefix `/t/`. Stripped, what comes after sees `/tickets`.
- * A segment that is not spelled as a slug is (escaped, in capitals) is nobody's, and so is one behind what Express or a proxy
- * may take for the prefix: in other case, with backslashes.
+ * `/t/acme/tickets` with the prefix `/t/`. With `strip`, later handlers see `/tickets`. A segment that is not spelled as a
+ * slug (escaped, in capitals) is nobody's. So is a path whose beginning Express or a proxy may take for the prefix: in
+ * another case, with backslashes.
  */
 export function path(prefix: string, { strip = true }: { readonly strip?: boolean } = {}): Resolver {
   if (!/^\/(.*\/)?$/.test(prefix)) throw new TypeError('a prefix begins and ends with /');
@@ -72,7 +72,7 @@ export function path(prefix: string, { strip = true }: { readonly strip?: boolea
     if (pathname === null) return null;
     if (!pathname.startsWith(prefix))
       return pathname.replaceAll('\\', '/').toLowerCase().startsWith(loose) ? null : undefined;
-    // It became that when it was parsed.
+    // Parsing has changed it, so somebody else may read another path.
     if (!request.url.includes(pathname)) return null;
     const end = pathname.indexOf('/', prefix.length);
     return pathname.slice(prefix.length, end === -1 ? undefined : end);
@@ -112,11 +112,11 @@ export function header(name: string): Resolver {
 }
 
 /**
- * A claim of a token that the product has verified: of `request.auth`, where the usual middleware for JWTs puts the claims
- * (express-jwt, express-oauth2-jwt-bearer; of jose the claims, or all that `jwtVerify` gives), or wherever `read` finds it.
- * Tokens are not read here: what that middleware puts there is believed, so one that lets a request pass whose token it could
- * not verify must put nothing there (express-jwt's `optionalToken` may). A request without the claim says nothing here: where
- * that is not enough, see `required`.
+ * A claim of a token that the product has verified. It is read from `request.auth`, where the usual middleware for JWTs puts
+ * the claims (express-jwt, express-oauth2-jwt-bearer; jose's claims, or all that `jwtVerify` gives), or by `read`.
+ *
+ * Tokens are not verified here. A middleware that lets a request pass although it could not verify the token
+ * (express-jwt's `optionalToken`) must put nothing there. A request without the claim says nothing: see `required`.
  */
 export function claim(
   name: string,
@@ -133,16 +133,16 @@ export function claim(
 }
 
 /**
- * A place that must say whose the request is: one where it finds nothing is nobody's, whatever other places say. For a
- * claim that is to confirm what a host or a header names, which a token without that claim, or no token, would not.
+ * A place that must say whose the request is. If it names nothing, the request is nobody's, whatever other places say. Put
+ * it around a claim that has to confirm what a host or a header names; else a request without a token would pass.
  */
 export function required(resolver: Resolver): Resolver {
   return { ...resolver, find: (request) => resolver.find(request) ?? null };
 }
 
 /**
- * What Express routes by, which is not the URL's text: that may be absolute. An upgrade does not come to Express, and whoever
- * takes it may read an absolute URL as it likes: so there it is nobody's.
+ * The path that Express routes by; `url` may be absolute. An upgrade does not come to Express, and whoever takes it may
+ * read an absolute URL in its own way, so there it is nobody's.
  */
 function pathOf(request: { readonly path?: string; readonly url: string }): string | null {
   if (request.path !== undefined) return request.path;
@@ -152,21 +152,21 @@ function pathOf(request: { readonly path?: string; readonly url: string }): stri
 const found = (text: string | undefined): TenantKey | null | undefined =>
   text === undefined ? undefined : (keyOf(text) ?? null);
 
-/** Null where it cannot be known, undefined where there is none that could be a tenant's. */
+/** Null if it cannot be known, undefined if there is none that could be a tenant's. */
 function hostOf(request: Request, { trustForwardedHost = false }: HostOptions): string | null | undefined {
   const forwarded = trustForwardedHost ? request.headers['x-forwarded-host'] : undefined;
-  // More than one: some proxy passed on what a client sent, and which one is ours cannot be known.
+  // If there are several, a proxy passed on what a client sent, and which is the proxy's own cannot be known.
   if (forwarded !== undefined)
     return normaliseHost(typeof forwarded === 'string' ? forwarded : forwarded.join());
-  // Node keeps the first one alone, and a proxy may have gone by the other (RFC 9112, 3.2).
+  // Node keeps only the first, and a proxy may have gone by the other (RFC 9112, 3.2).
   if (isSentTwice(request.rawHeaders, 'host')) return null;
   const target = targetHost(request);
   const named = normaliseHost(request.headers.host ?? target);
-  // Of two that differ a proxy goes by the target's, and Node by the header.
+  // If the two differ, a proxy goes by the target and Node by the header.
   return target === undefined || normaliseHost(target) === named ? named : null;
 }
 
-/** HTTP/2's (RFC 9113, 8.3.1), or that of a request line in the absolute form (RFC 9112, 3.2.2). */
+/** HTTP/2's `:authority` (RFC 9113, 8.3.1), or that of an absolute request line (RFC 9112, 3.2.2). */
 function targetHost(request: Request): string | undefined {
   const authority = request.headers[':authority'];
   if (typeof authority === 'string') return authority;
@@ -183,7 +183,7 @@ function isSentTwice(rawHeaders: readonly string[], name: string): boolean {
   return times > 1;
 }
 
-/** Without an empty label; what is longer is no name (RFC 1035, 2.3.4). */
+/** No label is empty. Lengths are checked apart (RFC 1035, 2.3.4). */
 const PLAIN_HOST = /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/;
 const IPV6 = /^\[[0-9a-f:.]+\](?::\d{0,5})?$/i;
 
@@ -198,7 +198,7 @@ export function normaliseHost(text: string | undefined): string | null | undefin
   const bare = given.replace(/:\d{0,5}$/, '').replace(/\.$/, '');
   if (PLAIN_HOST.test(bare)) return bare;
   if (IPV6.test(given)) return undefined;
-  // Besides what IDNA refuses: user information, paths and lists are no names.
+  // User information, paths and lists, which IDNA would let pass.
   if (/[@/\\?#,\s:[\]%]/.test(bare)) return null;
   const ascii = domainToASCII(bare);
   return PLAIN_HOST.test(ascii) ? ascii : null;
@@ -212,11 +212,11 @@ function authClaim(request: Request, name: string): unknown {
   if (plain !== undefined) return plain;
   const payload = ownOf(auth, 'payload');
   const within = isRecord(payload) ? ownOf(payload, name) : undefined;
-  // A claim that is called `payload` holds no claims of the token, and maybe what its holder wrote: then it is nobody's.
+  // Else `payload` is a claim by that name, and its content perhaps the holder's own words: nobody's.
   return within === undefined || isWrapped(auth) ? within : null;
 }
 
-/** Claims as express-oauth2-jwt-bearer puts them, or all that jose says of a token; and nothing beside these. */
+/** Whether `payload` holds the claims: as express-oauth2-jwt-bearer or jose put them, with nothing else beside it. */
 function isWrapped(auth: Record<string, unknown>): boolean {
   const { header, token, protectedHeader } = auth;
   return (
@@ -226,7 +226,7 @@ function isWrapped(auth: Record<string, unknown>): boolean {
 }
 const WRAPPING = new Set(['payload', 'header', 'token', 'protectedHeader', 'key']);
 
-/** A token's claims are its own: a copy of one with a claim `__proto__` inherits what is in that. */
+/** A copied token with a claim `__proto__` inherits what is in that, so only own properties count. */
 const ownOf = (object: Record<string, unknown>, name: string): unknown =>
   Object.hasOwn(object, name) ? object[name] : undefined;
 

@@ -1,6 +1,6 @@
 /**
- * The middleware by which a request enters its tenant. With the tenant in memory, which is the rule, it does nothing
- * asynchronous: a promise for each request would cost more than all the rest of it.
+ * The middleware by which a request enters its tenant. If memory knows the tenant, which is the rule, nothing here is
+ * asynchronous: a promise for each request would cost more than all the rest.
  */
 import type { Request, RequestHandler, Response } from 'express';
 import { TenantryError } from '../../domain/errors.js';
@@ -21,13 +21,13 @@ import { type Trace, traceOf } from './trace.js';
 export interface TenancyOptions {
   /** In the order in which they count. All that find something must agree. */
   readonly resolve: readonly [Resolver, ...Resolver[]];
-  /** Who asks, as the product has verified it. */
+  /** Who sent the request, as the product has verified it. */
   readonly principal?: (request: Request) => Principal | undefined;
 }
 
 export interface TenancyParts {
   readonly directory: Pick<Directory, 'peek' | 'find'>;
-  /** Whoever the tenant is, or why it is not let in. */
+  /** @throws TenantryError why the tenant is not let in */
   readonly admit: (entry: TenantEntry, come: Circumstances) => Tenant | Promise<Tenant>;
 }
 
@@ -45,14 +45,14 @@ export function createTenancy(parts: TenancyParts, options: TenancyOptions): Req
     const trace = traceOf(request.headers);
     const refuse = (error: unknown): void => {
       if (isOver(response)) return;
-      // An answer that was begun can only be cut, which is for the end of the chain to do.
+      // An answer that has begun can only be cut; the end of the chain does that.
       if (error instanceof TenantryError && !response.headersSent)
         sendProblem(response, error, trace.correlationId);
       else next(error);
     };
     const enter = (tenant: Tenant): void => {
       if (isOver(response)) return;
-      // What handlers throw goes to `next` by itself: this is a request that is within another tenant already.
+      // Throws for a request that is in another tenant already. What handlers throw, Express hands to `next` itself.
       try {
         for (const resolver of resolve) resolver.entered?.(request);
         enterTenant(tenant, () => {
@@ -70,16 +70,16 @@ export function createTenancy(parts: TenancyParts, options: TenancyOptions): Req
     } catch (error) {
       return refuse(error);
     }
-    // Outside of the `try`: what a handler throws at once is no refusal of ours.
+    // Outside of the `try`, since what a handler throws at once is no refusal of ours.
     if (!(tenant instanceof Promise)) return enter(tenant);
-    // What leaves a promise that nobody waits for ends the process.
+    // An error that nobody catches would end the process.
     // oxlint-disable-next-line promise/no-callback-in-promise -- `next` is Express' way out for errors
     tenant.then(enter, refuse).catch(next);
   };
 }
 
 /**
- * Whoever a request is for; at once when memory knows enough.
+ * The tenant of a request; at once if memory knows enough.
  * @throws TenantryError why it is not let in, or what a resolver or `principal` throws
  */
 export function tenantOf(
@@ -91,7 +91,7 @@ export function tenantOf(
   const admit = (entry: TenantEntry | null | undefined): Tenant | Promise<Tenant> => {
     if (accessOf(entry) === 'read-only' && !SAFE.has(request.method))
       throw new TenantryError('TENANT_SUSPENDED', { mode: 'read-only' });
-    // `accessOf` has refused what is none.
+    // `accessOf` has refused a missing entry.
     return parts.admit(entry as TenantEntry, { ...trace, principal: principal?.(request) });
   };
   const found = findAll(resolve, request);
@@ -100,8 +100,8 @@ export function tenantOf(
 }
 
 /**
- * A connection serves one request after another, and what it tells a response's listeners it tells as whoever used it
- * last: of two requests that were sent at once, the second is written while the first one ends.
+ * A connection serves one request after another, and calls a response's listeners in the context of whoever used it last.
+ * Of two requests that were pipelined, the second response is written while the first one ends.
  */
 function bindWrites(response: Response): void {
   const write = response.write as (...args: unknown[]) => boolean;
@@ -112,7 +112,7 @@ function bindWrites(response: Response): void {
     );
 }
 
-/** A time-out answered while the tenant was looked up, or the client is gone: nobody is there to be told or served. */
+/** Nobody is left to serve: a time-out answered while the tenant was looked up, or the client is gone. */
 function isOver(response: Response): boolean {
   return response.writableEnded || response.destroyed;
 }
@@ -127,9 +127,9 @@ function findAll(resolvers: readonly Resolver[], request: Request): Found[] {
 }
 
 /**
- * The tenant that all agree on; null when all name none; undefined when memory does not know enough.
- * @throws TenantryError TENANT_AMBIGUOUS with the sources, and never what they named: whether a tenant exists is not to be
- *   learnt by disagreeing with it
+ * The tenant that all agree on; null if none of them names one; undefined if memory does not know enough.
+ * @throws TenantryError TENANT_AMBIGUOUS with the sources, never with what they named: a disagreement must not tell
+ *   whether a tenant exists
  */
 function agreed(
   found: readonly Found[],
@@ -142,7 +142,7 @@ function agreed(
     if (other.key === first.key) continue;
     const its = other.key === null ? null : look(other.key);
     if (entry === undefined || its === undefined) return undefined;
-    // Two different names of nobody disagree as well: answered alike, whoever is there.
+    // Two names of nobody disagree as well, so that the answer does not tell who exists.
     if (entry === null || its === null || entry.tenantId !== its.tenantId)
       throw new TenantryError('TENANT_AMBIGUOUS', { sources: found.map(({ source }) => source).join(', ') });
   }

@@ -16,8 +16,8 @@ const BAGGAGE_BYTES = 8_192;
 const BAGGAGE_MEMBERS = 64;
 const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
 const VALUE = String.raw`[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+`;
-// A value may be empty, and then the blanks around it are one run: matched by two quantifiers, each property of a member
-// that does not match in the end would double the time.
+// Blanks around an empty value are matched by one quantifier. With two, each property of a member that does not match in
+// the end would double the time.
 const ASSIGNED = `=[ \\t]*(?:${VALUE}[ \\t]*)?`;
 const MEMBER = new RegExp(`^[ \\t]*${TOKEN}[ \\t]*${ASSIGNED}(?:;[ \\t]*${TOKEN}[ \\t]*(?:${ASSIGNED})?)*$`);
 

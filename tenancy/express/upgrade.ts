@@ -1,6 +1,6 @@
 /**
- * WebSockets, and whatever else a request is upgraded to: whose it is is known before the connection is taken, by the same
- * resolvers as for any other request, and what comes over the connection afterwards is heard as that tenant.
+ * WebSockets and other upgrades. The same resolvers as for any request say whose it is before the connection is taken, and
+ * listeners hear what comes over it as that tenant.
  */
 import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -27,24 +27,23 @@ export function createUpgrade(
 ): OnUpgrade {
   const keptOpen = new KeptOpen(parts.directory);
   return (request, socket, head) => {
-    // Node has taken its own listener away: a client that is gone would end the process.
+    // Node has removed its own listener, so an error of a client that is gone would end the process.
     socket.on('error', () => socket.destroy());
     const trace = traceOf(request.headers);
     let isTaken = false;
     const refuse = (error: unknown): void => {
       if (!(error instanceof TenantryError))
         parts.log.error({ err: error, correlationId: trace.correlationId }, 'an upgrade failed');
-      // Whoever took it may have answered.
+      // Whoever took the connection may have written to it.
       if (isTaken) socket.destroy();
       else answer(socket, error, trace.correlationId);
     };
     const enter = async (): Promise<void> => {
       const tenant = await tenantOf(parts, options, request as Request, trace);
-      // The client is gone.
       if (socket.destroyed) return;
       for (const resolver of options.resolve) resolver.entered?.(request as Request);
       await enterTenant(tenant, () => {
-        // From now on the connection is this one's alone.
+        // The connection serves no other request from now on.
         for (const heard of [request, socket]) bindEmitter(heard);
         isTaken = true;
         keptOpen.add(tenant, socket);

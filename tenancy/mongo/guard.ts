@@ -1,19 +1,19 @@
 /**
- * The second lock: a statement is read once, looked through, and refused before it is sent when it could leave the
- * tenant's declared collections or run code in the server. The server's own privileges are the first lock; in a cell
- * whose mode is `guard` this is the only one.
+ * The second lock. A statement is copied and looked through, and refused before it is sent if it could leave the tenant's
+ * declared collections or run code in the server. The first lock is the server's privileges; in a cell in `guard` mode
+ * this is the only one.
  */
 import type { Document } from 'mongodb';
 import type { OptionKind, OptionTable } from './options.js';
 import { elementsOf, readOnce } from './read-once.js';
 import { refused } from './refused.js';
 
-/** Each takes what a caller gave and returns a copy to send. @throws TenantryError STATEMENT_REFUSED */
+/** Each method returns a copy of what the caller gave, to be sent. @throws TenantryError STATEMENT_REFUSED */
 export interface Guard {
   collection(name: unknown): string;
   filter(filter: unknown): Document;
   update(update: unknown): Document | Document[];
-  /** A whole document in the place of another. */
+  /** A document that replaces another as a whole. */
   replacement(document: unknown): Document;
   document(document: unknown): Document;
   documents(documents: unknown): Document[];
@@ -89,7 +89,7 @@ function optionOf(value: unknown, kind: OptionKind): unknown {
   throw refused(`an option that is not a ${kind}`);
 }
 
-/** Called, not kept: an error has the stack of where it was made. */
+/** A function, since an error has the stack of where it was made. */
 const UNDECLARED = () => refused('a collection that the manifest does not declare');
 
 function plainObject(value: unknown, what: string): Document {
@@ -98,7 +98,7 @@ function plainObject(value: unknown, what: string): Document {
   return value;
 }
 
-/** Stages that read and write nothing but the documents that come to them. */
+/** Stages that see only the documents that come to them. */
 const LOCAL_STAGES = new Set([
   '$addFields',
   '$bucket',
@@ -180,7 +180,7 @@ function checkUpdatePipeline(pipeline: readonly unknown[]): void {
   }
 }
 
-/** A server looks at the first name only, or refuses the rest; here there is one. */
+/** A server may look at the first name alone, so here there has to be exactly one. */
 function stageOf(stage: unknown): [name: string, spec: unknown] {
   const entries = Object.entries(plainObject(stage, 'a stage'));
   const [entry] = entries;
@@ -199,7 +199,7 @@ function checkSource(source: unknown, own: GuardedDatabase): void {
   if (typeof coll !== 'string' || !own.collections.has(coll)) throw UNDECLARED();
 }
 
-/** A field that is not known to be harmless may name a collection in a server to come. */
+/** Unknown fields are refused: in a later server one may name a collection. */
 function fields(spec: unknown, known: readonly string[]): Readonly<Record<string, unknown>> {
   const document = plainObject(spec, 'a stage that names a collection');
   for (const name of Object.keys(document))
@@ -207,6 +207,6 @@ function fields(spec: unknown, known: readonly string[]): Readonly<Record<string
   return document;
 }
 
-/** Whether a pipeline that has passed writes: for a tenant that may only read. */
+/** Whether a pipeline writes, which a read-only tenant may not. For one that the guard has let pass. */
 export const writes = (pipeline: readonly Document[]): boolean =>
   pipeline.some((stage) => '$out' in stage || '$merge' in stage);

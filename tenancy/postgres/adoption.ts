@@ -1,7 +1,7 @@
 /**
- * Tables that the product had before Tenantry, taken over where the manifest says `adopt`. What a table is made of, its
- * columns, keys and references, is its owner's to mend, with the SQL that the doctor proposes; what protects it, row-level
- * security, policies and rights, is put on by adopting it. From then on its rows are there for a tenant and nobody else.
+ * Takes over tables that the product had before Tenantry, if the manifest says `adopt`. Columns, keys and references are for
+ * the table's owner to mend, with the SQL that the doctor proposes. Row-level security, policies and rights are put on by
+ * adopting it; from then on only its tenant sees a row.
  */
 import { escapeIdentifier, type ClientBase } from 'pg';
 import { ROLES } from '../../catalogue/bootstrap.js';
@@ -19,15 +19,15 @@ import { checkViews } from './doctor/views.js';
 import { ensureCellSchema, knownTables, qualified, recordTable } from './product-schema.js';
 
 export interface AdoptionPlan {
-  /** Tables that are there, to be adopted, and are not yet. */
+  /** Existing tables that are still to be adopted. */
   readonly tables: readonly string[];
-  /** What stands in the way, in the order in which to run each `mend`. Empty: they can be adopted. */
+  /** What is in the way, in the order in which to run each `mend`. Empty: they can be adopted. */
   readonly blocking: readonly Finding[];
-  /** What adopting them runs. */
+  /** The statements that adopt them. */
   readonly applied: readonly string[];
 }
 
-/** Those of the doctor's that are about the product's tables, in the order in which what they propose can be run. */
+/** The doctor's checks of the product's tables, in the order in which their mends can be run. */
 const CHECKS: readonly Check[] = [
   checkOwners,
   checkTables,
@@ -39,7 +39,7 @@ const CHECKS: readonly Check[] = [
   checkGrants,
 ];
 
-/** Beside the tables in their schema: by these a statement of the product's gets at what no policy of theirs holds. */
+/** What may stand in the tables' schema and lead a product's statement around their policies. */
 const WAYS_AROUND: ReadonlySet<FindingKind> = new Set([
   'view',
   'materialized view',
@@ -49,7 +49,7 @@ const WAYS_AROUND: ReadonlySet<FindingKind> = new Set([
   'sequence',
 ]);
 
-/** The tables' protection, by the doctor's names: what is not of it has to hold before. */
+/** The invariants that adopting brings about. All others have to hold before. */
 const PROTECTION: ReadonlySet<string> = new Set([
   'row-security-enabled',
   'row-security-forced',
@@ -60,11 +60,11 @@ const PROTECTION: ReadonlySet<string> = new Set([
   'no-rights-on-columns',
 ]);
 
-/** A worker that adopts a table of a product at work gives up, and is tried again, before it holds up everybody. */
+/** If the product's statements keep the table locked, adopting gives up before it holds up everybody, and is tried again. */
 const LOCK_TIMEOUT = '3s';
 
 /**
- * Adopts them all or none; safe to repeat. Before `ensureProductSchema`, which makes the others.
+ * Adopts all of them or none; safe to repeat. Runs before `ensureProductSchema`, which makes the other tables.
  * @param owner a connection as the schema owner, in no transaction
  * @throws TenantryError STORE_REFUSED that names what is in the way
  */
@@ -101,7 +101,7 @@ export async function adoptionPlan(owner: ClientBase, manifest: Manifest): Promi
 }
 
 async function planOf(owner: ClientBase, manifest: Manifest): Promise<AdoptionPlan> {
-  // Under this path every name that PostgreSQL shows comes qualified.
+  // With this path PostgreSQL shows every name qualified.
   await owner.query('SET LOCAL search_path = pg_catalog');
   const { schema, tables } = manifest.postgres;
   const known = await knownTables(owner, schema);
@@ -116,7 +116,7 @@ async function planOf(owner: ClientBase, manifest: Manifest): Promise<AdoptionPl
   if (present.length === 0) return { tables: [], blocking: [], applied: [] };
   const others = await openedBeside(owner, schema, Object.keys(tables));
   const all = await examined(owner, manifest);
-  // An index is named by itself, so its table is not asked for.
+  // A finding about an index names the index, not its table.
   const findings = all.filter(
     ({ object, kind }) =>
       kind === 'index' ||
@@ -151,8 +151,8 @@ const usageOf = (schema: string): string =>
   `GRANT USAGE ON SCHEMA ${escapeIdentifier(schema)} TO ${ROLES.runtime}, ${ROLES.purge};`;
 
 /**
- * With the tables their schema is opened, and with it whatever else is in there that everybody may use. It is opened
- * here, in the transaction that examines, so that all of it shows.
+ * Adopting opens the schema to the product's roles, and with it whatever else in there PUBLIC may use. To see all of that,
+ * the schema is opened in the transaction that examines.
  */
 async function openedBeside(
   owner: ClientBase,
@@ -199,7 +199,7 @@ const notOurs = ({ object }: Present): Finding => ({
 /** As PostgreSQL calls them. */
 const TYPE_NAMES: Partial<Record<ColumnType, string>> = { timestamptz: 'timestamp with time zone' };
 
-/** A column for each that is declared, of its type; and none that a row of the declared ones alone would lack. */
+/** Each declared column is there with its type, and no other one is needed to insert a row. */
 async function columnFindings(
   owner: ClientBase,
   manifest: Manifest,

@@ -1,6 +1,6 @@
 /**
- * The few messages of PostgreSQL's protocol (version 3, "Message Formats") that go ahead of a caller's statement, and
- * what of node-postgres' insides they rest on: the insides are not in its types, so they are declared here, once.
+ * The few messages of PostgreSQL's protocol (version 3, "Message Formats") that go ahead of a caller's statement, and the
+ * insides of node-postgres that they rest on. Its types leave those out, so they are declared here, once.
  */
 import { isUint8Array } from 'node:util/types';
 import pg from 'pg';
@@ -8,7 +8,7 @@ import { type Reading, withoutOversized } from './oversized.js';
 
 export type Parameter = string | Buffer | null;
 
-/** A connection as `submit` of a query gets it. */
+/** The connection that node-postgres hands to a query's `submit`. */
 export interface Wire {
   readonly stream: {
     write(bytes: Buffer): boolean;
@@ -34,17 +34,17 @@ export interface Field {
 interface QueryInsides {
   requiresPreparation(): boolean;
   prepare(connection: Wire): void;
-  /** What the statement is rejected with when the server is done with it. */
+  /** The statement is rejected with this once the server is done with it. */
   _canceledDueToError: unknown;
   readonly _result: {
     readonly rows: unknown[];
     readonly _types: { getTypeParser(dataTypeID: number, format: string): (value: string) => unknown };
     fields: Field[];
     _parsers: ((value: string) => unknown)[];
-    /** A row before its values are there, which is copied for each. */
+    /** An empty row, copied for each. */
     _prebuiltEmptyResultObject: unknown;
   };
-  /** Of rows that a callback is given. Without it each is only emitted. */
+  /** Whether rows are kept for the callback; else each is only emitted. */
   _accumulateRows: boolean;
   handleRowDescription(message: { readonly fields: readonly Field[] }): void;
   handleDataRow(message: { readonly length: number }): void;
@@ -69,9 +69,9 @@ export const WireQuery = pg.Query as unknown as new (
 export const wireOf = (client: pg.Client): Wire => client.connection as unknown as Wire;
 
 /**
- * What node-postgres throws while it reads, as of a value that is longer than a string can be, would be nobody's and end
- * the process. `failed` is told instead; of what is behind it on the connection nothing can be understood. Rows that are
- * longer than `longestRow` it does not get: `onRow` is told of each. From between two answers on, when the server is silent.
+ * What node-postgres throws while it reads (a value longer than a string can be, say) would end the process. `failed` is
+ * told instead; what follows on that connection cannot be understood any more. Rows longer than `longestRow` are kept
+ * from node-postgres; `onRow` is told of each. To be called between two answers, when the server is silent.
  */
 export function guardReading(
   { stream }: Wire,
@@ -96,8 +96,8 @@ export function guardReading(
 }
 
 /**
- * node-postgres' own way to turn a JavaScript value into a parameter. Undefined, such as the JSON of what has none, is
- * null; what only calls itself a Buffer is none.
+ * Turns a JavaScript value into a parameter in node-postgres' own way. Undefined (a value that has no JSON) becomes null,
+ * and only a real Buffer is sent as binary.
  */
 export function toParameter(value: unknown): Parameter {
   const { prepareValue } = (pg as unknown as { utils: { prepareValue(value: unknown): unknown } }).utils;
@@ -107,7 +107,7 @@ export function toParameter(value: unknown): Parameter {
   throw new TypeError('a value became neither text nor bytes');
 }
 
-/** The same bytes, without what the caller may have put in the place of a method or of a length. */
+/** The same bytes, without methods or lengths that the caller may have overridden. */
 function ownView(bytes: Uint8Array): Buffer {
   const read = <T>(getter: (() => T) | undefined): T => (getter as () => T).call(bytes);
   const { buffer, byteOffset, byteLength } = OF_BYTES;
@@ -115,23 +115,23 @@ function ownView(bytes: Uint8Array): Buffer {
 }
 const OF_BYTES = Object.getOwnPropertyDescriptors(Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array);
 
-/** A statement that is sent: as its text, or by the name under which it is prepared. */
+/** A statement to send: its text, or the name under which it was prepared. */
 export interface Step {
   readonly text?: string | undefined;
   readonly name?: string | undefined;
   readonly values: readonly Parameter[];
 }
 
-/** What is sent as a whole, down to the Sync. */
+/** What one Sync ends. */
 interface GroupParts {
-  /** Names of prepared statements that are to be forgotten. First: behind an error they would not be read. */
+  /** Prepared statements to close. They go first: behind an error the server would skip them. */
   readonly dropped: readonly string[];
   readonly ahead: readonly Step[];
-  /** The product's own, whose columns are asked for unless they are `known`. */
+  /** The caller's statement, whose columns are asked for unless they are `known`. */
   readonly own: (Step & { readonly known: boolean }) | undefined;
 }
 
-/** In one buffer: it is sent whole or not at all, and one write costs less than many. */
+/** In one buffer, so that it is sent whole or not at all. One write also costs less than many. */
 export function groupBytes({ dropped, ahead, own }: GroupParts): Buffer {
   let size = SYNC.length + (own === undefined ? 0 : roomOf(own));
   for (const name of dropped) size += 7 + roomOfText(name);
@@ -147,12 +147,12 @@ export function groupBytes({ dropped, ahead, own }: GroupParts): Buffer {
 
 const [PARSE, BIND, CLOSE, STATEMENT] = [0x50, 0x42, 0x43, 0x53] as const; // P, B, C, S
 const SYNC = Buffer.from('S\0\0\0\x04', 'latin1');
-/** Execute of the portal without a name, all rows. */
+/** Execute: the unnamed portal, all rows. */
 const RUN = Buffer.from('E\0\0\0\x09\0\0\0\0\0', 'latin1');
 const RUN_AND_SYNC = Buffer.concat([RUN, SYNC]);
 const DESCRIBE_RUN_AND_SYNC = Buffer.concat([Buffer.from('D\0\0\0\x06P\0', 'latin1'), RUN_AND_SYNC]);
 
-/** Done for every statement of a product, twice, which is why it has no helper for each number. */
+/** Runs twice for every statement of a product, hence no helper for each number. */
 function writeStep(bytes: Buffer, from: number, { text, name = '', values }: Step, end: Buffer): number {
   let at = from;
   if (text !== undefined) {
@@ -160,17 +160,17 @@ function writeStep(bytes: Buffer, from: number, { text, name = '', values }: Ste
     bytes[at] = PARSE;
     at = writeCString(bytes, begin + 4, name);
     at = writeCString(bytes, at, text);
-    // The server finds out the parameters' types.
+    // No types of parameters: the server infers them.
     at = bytes.writeInt16BE(0, at);
     bytes.writeInt32BE(at - begin, begin);
   }
   const begin = at + 1;
   bytes[at] = BIND;
-  // Into the portal without a name.
+  // The unnamed portal.
   bytes[begin + 4] = 0;
   at = writeCString(bytes, begin + 5, name);
   at = bytes.writeUInt16BE(values.length, at);
-  // Text or, of a Buffer, binary.
+  // Formats of parameters: 1 is binary, for a Buffer.
   for (const value of values) at = bytes.writeInt16BE(typeof value === 'object' && value ? 1 : 0, at);
   at = bytes.writeUInt16BE(values.length, at);
   for (const value of values) {
@@ -183,7 +183,7 @@ function writeStep(bytes: Buffer, from: number, { text, name = '', values }: Ste
     bytes.writeInt32BE(length, at);
     at += 4 + Math.max(length, 0);
   }
-  // All results as text.
+  // No formats of results: all are text.
   at = bytes.writeInt16BE(0, at);
   bytes.writeInt32BE(at - begin, begin);
   return at + end.copy(bytes, at);
@@ -203,7 +203,7 @@ function writeCString(bytes: Buffer, at: number, text: string): number {
   return end + 1;
 }
 
-/** At most so many bytes: all that is fixed, and the texts. */
+/** An upper bound in bytes: the fixed parts and the texts. */
 function roomOf({ text, name = '', values }: Step): number {
   let room = 64 + 2 * roomOfText(name) + (text === undefined ? 0 : roomOfText(text));
   for (const value of values)
@@ -211,5 +211,5 @@ function roomOf({ text, name = '', values }: Step): number {
   return room;
 }
 
-/** Of a short one it costs more to know than a little room. */
+/** For a short text, measuring costs more than a little spare room. */
 const roomOfText = (text: string): number => (text.length < 64 ? 3 * text.length : Buffer.byteLength(text));

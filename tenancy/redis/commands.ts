@@ -1,35 +1,35 @@
 /**
- * The commands of a tenant's namespace: what each sends, and what becomes of the reply. The names and the shapes are
- * ioredis', with options as an object. Each names its keys here, so that none goes out without the tenant's prefix.
+ * The commands of a tenant's namespace: what each sends, and what its reply becomes. Names and shapes are ioredis', with
+ * options as an object. Each command says which arguments are keys, so that none goes out without the tenant's prefix.
  *
- * Not here, because the connection is not the caller's alone: SUBSCRIBE, WATCH, SELECT, blocking commands. Nor what
- * looks around (KEYS, SCAN) or runs code (EVAL); the server refuses those as well.
+ * Left out, because connections are shared: SUBSCRIBE, WATCH, SELECT, blocking commands. Also left out is what lists keys
+ * (KEYS, SCAN) or runs code (EVAL); the server refuses those as well.
  */
 import { type Keys, refusedStatement } from './keys.js';
 import type { Reply } from './resp.js';
 
-/** Characters of one write: somewhat fewer than may wait for a connection, and far fewer than a string may have. */
+/** Characters of one write: fewer than may wait for a connection, and far fewer than a string may have. */
 export const MAX_LENGTH = 60 * 2 ** 20;
 
 export type Value = string | number;
 type Arg = Value;
 
-/** What a call comes to. */
+/** One call. All keys are with the tenant's prefix. */
 export interface Sent<R> {
   readonly args: readonly Arg[];
-  /** Sent behind it in the same write; their replies are dropped. */
+  /** Sent behind `args` in the same write; their replies are dropped. */
   readonly behind?: readonly (readonly Arg[])[];
-  /** Keys on the wire that may come into being by it. */
+  /** Keys that it may create. */
   readonly makes?: readonly string[];
-  /** Keys on the wire that it removes, whatever they are. */
+  /** Keys that it removes in any case. */
   readonly frees?: readonly string[];
-  /** Keys on the wire that are gone when it is answered with a text. */
+  /** Keys that it has removed if the reply is a text. */
   readonly takes?: readonly string[];
-  /** Whether a key that is there may become larger by it. */
+  /** Whether it may make an existing key larger. */
   readonly grows?: boolean;
-  /** Keys on the wire whose end it changes. */
+  /** Keys whose expiry it changes. */
   readonly moves?: readonly string[];
-  /** Milliseconds that `makes` and `moves` live at most from now. */
+  /** Milliseconds after which the keys of `makes` and `moves` have expired. */
   readonly lives?: number | undefined;
   readonly isRead: boolean;
   reply(raw: Reply): R;
@@ -56,7 +56,7 @@ export interface StreamEntry {
   readonly fields: Record<string, string>;
 }
 
-// Replies; each cast is of what Redis documents for the command.
+// Each cast is to what Redis documents as the command's reply.
 const text = (raw: Reply): string | null => raw as string | null;
 const count = (raw: Reply): number => raw as number;
 const decimal = (raw: Reply): number | null => (raw === null ? null : Number(raw));
@@ -74,10 +74,8 @@ const scored = (raw: Reply): { member: string; score: number }[] =>
 const entries = (raw: Reply): StreamEntry[] =>
   ((raw ?? []) as [string, string[]][]).map(([id, fields]) => ({ id, fields: record(fields) }));
 
-/** A command about one key. */
 type OfOneKey<A extends readonly Arg[], R> = (keys: Keys, key: string, ...rest: A) => Sent<R>;
 
-/** Reads one key. */
 const read =
   <A extends readonly Arg[], R>(name: string, reply: (raw: Reply) => R): OfOneKey<A, R> =>
   (keys, key, ...rest) => ({
@@ -86,7 +84,7 @@ const read =
     reply,
   });
 
-/** Changes a key that is there, and makes none. */
+/** Changes an existing key, and creates none. */
 const change =
   <A extends readonly Arg[], R>(name: string, reply: (raw: Reply) => R): OfOneKey<A, R> =>
   (keys, key, ...rest) => ({
@@ -95,7 +93,7 @@ const change =
     reply,
   });
 
-/** Changes a key, and makes it where it is not there; then it gets the namespace's TTL, and keeps it. */
+/** Changes a key or creates it. A new one gets the namespace's TTL, which later changes do not prolong. */
 const make =
   <A extends readonly Arg[], R>(name: string, reply: (raw: Reply) => R): OfOneKey<A, R> =>
   (keys, key, ...rest) =>
@@ -155,8 +153,8 @@ function set<R>(
 }
 
 /**
- * Milliseconds: what was asked, and no more than the namespace allows.
- * @throws TenantryError STATEMENT_REFUSED of text, say, which would be put behind the time in the index of a quota
+ * Milliseconds: what was asked, at most what the namespace allows.
+ * @throws TenantryError STATEMENT_REFUSED for what is no number: a text would be appended to the time in a quota's index
  */
 function shorter({ ttlSeconds }: Keys, asked: number | undefined): number | undefined {
   if (asked !== undefined && !Number.isFinite(asked))
@@ -315,13 +313,13 @@ export const COMMANDS = {
       to,
       ...(limit === undefined ? [] : ['COUNT', limit]),
     ),
-  /** What came after an id, by stream. Does not wait. */
+  /** Entries behind an id, by stream. Never blocks. */
   xread: (
     keys: Keys,
     after: Readonly<Record<string, string>>,
     limit?: number,
   ): Sent<{ key: string; entries: StreamEntry[] }[]> => {
-    // Read once: an object that says other keys the second time would have ids taken for keys.
+    // Read once: an object that gives other keys the second time would have ids taken for keys.
     const given = Object.entries(after).map(([key, id]) => [keys.wire(key), id] as const);
     return {
       args: [
@@ -354,7 +352,7 @@ const scoreArg = (score: number): Value =>
 
 /**
  * A command's arguments as text.
- * @throws TenantryError STATEMENT_REFUSED of what is neither a string nor a number, or too long
+ * @throws TenantryError STATEMENT_REFUSED for what is neither a string nor a number, or is too long
  */
 export function flat(args: readonly Arg[]): string[] {
   return args.map((arg) => {

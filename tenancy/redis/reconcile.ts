@@ -1,7 +1,6 @@
 /**
- * Makes the namespaces of a cell's tenants again. Redis keeps its ACL users in memory only (ACL SAVE blocks for seconds
- * at scale), and one that lost its data lost the markers too: after a restart or a fail-over the catalogue, where the
- * truth is, has to say both anew.
+ * Makes the users and markers of a cell's tenants again from the catalogue, after a restart or a fail-over. Redis keeps ACL
+ * users in memory only (ACL SAVE blocks for seconds at scale), and a Redis that lost its data lost the markers too.
  */
 import type { Redis } from 'ioredis';
 import type { Catalogue } from '../../catalogue/index.js';
@@ -20,16 +19,16 @@ export interface Reconciled {
   readonly users: number;
   /** Markers that had been lost and were set again. */
   readonly markers: number;
-  /** Tenants whose namespace is marked by somebody else: it was left alone, and no user was made for it. */
+  /** Tenants whose namespace somebody else has marked. It was left alone, without a user. */
   readonly foreign: number;
-  /** Tenants whose password does not open: no user was made for them, and the others are not to wait for it. */
+  /** Tenants whose password does not open. They have no user, and the others do not wait for them. */
   readonly unreadable: readonly TenantId[];
 }
 
-/** Whose namespaces were made, and were not looked at again since: whether the marker may have been set too. */
+/** Tenants that got a user, and perhaps a marker, and of which it is still to be asked whether they ought to have it. */
 export type Unsettled = Map<TenantId, { readonly marker: boolean }>;
 
-/** @param unsettled what a run that failed half-way leaves to the next one, for which those tenants may be none any more */
+/** @param unsettled filled by a run that fails half-way, for the next one: the catalogue may not list those tenants any more */
 export async function reconcileNamespaces(
   catalogue: Catalogue,
   secrets: SecretBox,
@@ -37,7 +36,7 @@ export async function reconcileNamespaces(
   cell: CellName,
   unsettled: Unsettled = new Map(),
 ): Promise<Reconciled> {
-  // Taken over: of two runs at once each looks at what it has made itself.
+  // Taken over, so that two runs at once do not settle the same tenants.
   const made: Unsettled = new Map(unsettled);
   unsettled.clear();
   try {
@@ -67,7 +66,7 @@ async function reconcile(
       return [];
     }
   };
-  /** One whose undo or purge has begun since may have been made anew behind it. */
+  /** Takes away again what was made behind an undo or a purge that has begun meanwhile. */
   const settle = async (): Promise<ReadonlySet<TenantId>> => {
     const due = new Set(await tenants.haveRedisUsers([...made.keys()]).catch(throwCatalogue));
     for (const [id, how] of made) {
@@ -84,7 +83,7 @@ async function reconcile(
   for (;;) {
     const page = await tenants.redisUsers(cell, after, PAGE).catch(throwCatalogue);
     const namespaces = page.flatMap(read);
-    // All of them: it is the root key that is another one.
+    // None opens, so the root key is another one.
     if (page.length > 0 && namespaces.length === 0) throw failure;
     for (const { tenantId } of namespaces) made.set(tenantId, { marker: false });
     const { claimed, foreign } = await restoreNamespaces(redis, namespaces, (claiming) => {
