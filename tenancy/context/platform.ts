@@ -2,7 +2,7 @@
 import type { Logger } from 'pino';
 import { TenantryError } from '../../domain/errors.js';
 import type { TenantId } from '../../domain/ids.js';
-import { enterPlatform, findCurrentTenant } from './tenant-context.js';
+import { findCurrentTenant, outsideTenants } from './tenant-context.js';
 
 export interface PlatformAccess {
   readonly reason: string;
@@ -34,7 +34,7 @@ export async function asPlatform<T>(
   } catch (error) {
     throw new TenantryError('INTERNAL', {}, { cause: error });
   }
-  return enterPlatform(reason, async () => work());
+  return outsideTenants(async () => work());
 }
 
 export const logPlatformAccess =

@@ -49,12 +49,8 @@ export interface TenantStores {
 
 export interface Tenant extends TenantContext, TenantStores {}
 
-/** `platform`: the product's own work across tenants, entered by `asPlatform`; it has no tenant's stores. */
-type Scope =
-  | { readonly kind: 'tenant'; readonly tenant: Tenant }
-  | { readonly kind: 'platform'; readonly reason: string };
-
-const scopes = new AsyncLocalStorage<Scope | undefined>();
+/** Undefined: nobody's tenant, as at the start of a process or in `asPlatform`. */
+const scopes = new AsyncLocalStorage<Tenant | undefined>();
 
 /** @throws TenantryError NO_TENANT_CONTEXT */
 export function currentTenant(): Tenant {
@@ -64,8 +60,7 @@ export function currentTenant(): Tenant {
 }
 
 export function findCurrentTenant(): Tenant | undefined {
-  const scope = scopes.getStore();
-  return scope?.kind === 'tenant' ? scope.tenant : undefined;
+  return scopes.getStore();
 }
 
 /**
@@ -77,7 +72,7 @@ export function enterTenant<T>(tenant: Tenant, work: () => T): T {
   const outer = findCurrentTenant();
   if (outer !== undefined && outer.tenantId !== tenant.tenantId)
     throw new TenantryError('NESTED_TENANT_CONTEXT');
-  return scopes.run({ kind: 'tenant', tenant }, work);
+  return scopes.run(tenant, work);
 }
 
 /**
@@ -90,14 +85,9 @@ export function refuseOtherTenants(tenantId: TenantId): void {
     throw new TenantryError('NESTED_TENANT_CONTEXT');
 }
 
-/** Runs `work` as nobody's tenant: from there any tenant may be entered. Its caller records the reason. */
-export function enterPlatform<T>(reason: string, work: () => T): T {
-  return scopes.run({ kind: 'platform', reason }, work);
-}
-
 /**
- * Runs `work` in no scope at all: for what outlives the request that happened to begin it, such as a connection, whose
- * events and timers would otherwise go on running as the tenant that was there first.
+ * Runs `work` as nobody's tenant; from there any tenant may be entered. For `asPlatform`, and for what outlives the request
+ * that began it, such as a connection: its events and timers would go on running as the tenant that was there first.
  */
 export function outsideTenants<T>(work: () => T): T {
   return scopes.run(undefined, work);
@@ -117,10 +107,4 @@ export function bindEmitter(emitter: EventEmitter): void {
   const scope = scopes.getStore();
   const emit = emitter.emit as (...args: unknown[]) => boolean;
   emitter.emit = (...args: unknown[]) => scopes.run(scope, () => emit.apply(emitter, args));
-}
-
-/** Why the running code left its tenant, where it did. */
-export function platformReason(): string | undefined {
-  const scope = scopes.getStore();
-  return scope?.kind === 'platform' ? scope.reason : undefined;
 }

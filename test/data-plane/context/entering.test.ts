@@ -9,7 +9,6 @@ import {
 } from '../../../tenancy/index.js';
 import { accessOf } from '../../../tenancy/context/access.js';
 import type { TenantEntry } from '../../../tenancy/context/lookups.js';
-import { platformReason } from '../../../tenancy/context/tenant-context.js';
 import { startProvision } from '../../support/provision.js';
 import { createWorld, type World } from '../../support/world.js';
 import { codeOf, insertTenant, open, ownerOf } from './support.js';
@@ -158,7 +157,6 @@ describe('asPlatform', () => {
           expect(seen).toEqual([
             { reason: 'monthly report', from: a.tenantId, correlationId: 'c-3', at: expect.any(Date) },
           ]);
-          expect(platformReason()).toBe('monthly report');
           expect(findCurrentTenant()).toBeUndefined();
           await own.runWithTenant(b.slug, () => expect(currentTenant().tenantId).toBe(b.tenantId));
         });

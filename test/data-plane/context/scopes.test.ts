@@ -2,11 +2,9 @@
 import { newTenantId } from '../../../domain/ids.js';
 import {
   bindTenant,
-  enterPlatform,
   enterTenant,
   findCurrentTenant,
   outsideTenants,
-  platformReason,
   type Tenant,
 } from '../../../tenancy/context/tenant-context.js';
 
@@ -34,13 +32,4 @@ test('what outlives a request is taken out of its tenant, and so is all that it 
     expect(running()).toBe(one.tenantId);
     expect(await later).toBeUndefined();
   });
-});
-
-test('work across tenants has no tenant, and what is taken out of it has no reason either', () => {
-  enterTenant(tenant(), () =>
-    enterPlatform('a report', () => {
-      expect([running(), platformReason()]).toEqual([undefined, 'a report']);
-      expect(outsideTenants(platformReason)).toBeUndefined();
-    }),
-  );
 });

@@ -2,7 +2,7 @@
 import { TenantryError } from '../../../domain/errors.js';
 import type { TenantId } from '../../../domain/ids.js';
 import { MONGO_ROLE, mongoDatabaseName, mongoUserName } from '../../../domain/names.js';
-import { enterPlatform, enterTenant, type Tenant } from '../../../tenancy/context/tenant-context.js';
+import { enterTenant, outsideTenants, type Tenant } from '../../../tenancy/context/tenant-context.js';
 import type { ScopedMongo } from '../../../tenancy/mongo/scoped.js';
 import { contextOf, createTenants, type Tenants, transcript } from './support/tenants.js';
 
@@ -36,7 +36,7 @@ describe('kept from one tenant and used as another', () => {
   ])('a collection refuses %s', async (_, use) => {
     await expect(as(other, () => use(transcripts))).rejects.toMatchObject(nested);
     await as(acme, () => use(transcripts));
-    await enterPlatform('a test', () => use(transcripts));
+    await outsideTenants(() => use(transcripts));
     await use(transcripts);
   });
 
@@ -55,7 +55,7 @@ describe('kept from one tenant and used as another', () => {
       mongo.withTransaction((transaction) => {
         const own = transaction.collection('transcripts');
         // As code would that is called back by something that tenants share.
-        return enterPlatform('a test', () => as(other, () => own.findOne({})));
+        return outsideTenants(() => as(other, () => own.findOne({})));
       }),
     );
     await expect(within).rejects.toMatchObject(nested);
