@@ -8,7 +8,7 @@ import { newTenantId, type TenantId } from '../domain/ids.js';
 import { defineManifest, type Manifest } from '../domain/manifest.js';
 import { TENANT_SETTING } from '../tenancy/postgres/context-sql.js';
 import { ensureProductSchema } from '../tenancy/postgres/product-schema.js';
-import { type ContextKey, installContextKey, newContextKey } from '../tenancy/postgres/token.js';
+import { type ContextKey, installContextKey } from '../tenancy/postgres/token.js';
 
 /**
  * Where the rows are: `bare` has no row-level security, `setting` a policy on the tenant of the transaction alone, and
@@ -66,7 +66,7 @@ export async function createCell(
 ): Promise<BenchCell> {
   const { database } = o;
   await bootstrap({ adminUrl, passwords, controlDatabase: database, cellDatabase: database });
-  const key = newContextKey(1);
+  const key = { id: 1, secret: randomBytes(32) };
   await connected(postgresUrl(adminUrl, database, 'owner', passwords), async (owner) => {
     await ensureProductSchema(owner, manifest(o.hardened ?? false));
     await installContextKey(owner, key);

@@ -2,7 +2,7 @@
  * Hardened mode: the token that says for which tenant a statement runs, signed here and verified by the cell's policies
  * (`tenantry.verified_tenant`), so that no SQL, injected or stacked, can choose another tenant.
  */
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHmac } from 'node:crypto';
 import type { ClientBase, Pool } from 'pg';
 import { transaction } from '../../catalogue/pool.js';
 import type { TenantId } from '../../domain/ids.js';
@@ -81,9 +81,6 @@ export async function installContextKey(owner: ClientBase | Pool, { id, secret }
     [id, padded(secret, 0x36), padded(secret, 0x5c)],
   );
 }
-
-/** One that is derived from nothing, for a process that is alone with its cell. */
-export const newContextKey = (id: number): ContextKey => ({ id, secret: randomBytes(32) });
 
 /** The key as HMAC puts it before a hash (RFC 2104). */
 function padded(secret: Buffer, pad: number): Buffer {

@@ -6,8 +6,16 @@ import { createPool } from '../../../catalogue/pool.js';
 import type { TenantId } from '../../../domain/ids.js';
 import { ensureProductSchema } from '../../../tenancy/postgres/product-schema.js';
 import type { ScopedPostgres } from '../../../tenancy/postgres/scoped.js';
-import { installContextKeys, newContextKey, signToken } from '../../../tenancy/postgres/token.js';
-import { codeOf, connect, hardenedManifest, manifest, openCell, type TestCell } from './support.js';
+import { installContextKeys, signToken } from '../../../tenancy/postgres/token.js';
+import {
+  codeOf,
+  connect,
+  hardenedManifest,
+  manifest,
+  newContextKey,
+  openCell,
+  type TestCell,
+} from './support.js';
 
 let shared: TestCell;
 let cell: TestCell;

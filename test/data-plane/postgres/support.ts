@@ -15,11 +15,13 @@ import {
   type ScopedPostgresOptions,
   type ScopedPostgresPool,
 } from '../../../tenancy/postgres/scoped.js';
-import { type ContextKey, installContextKey, newContextKey } from '../../../tenancy/postgres/token.js';
+import { type ContextKey, installContextKey } from '../../../tenancy/postgres/token.js';
 import { copyDatabase } from '../../support/databases.js';
 import { CELL_TEMPLATE } from '../../support/prepare.js';
 import { testStack } from '../../support/stack.js';
 import { until } from '../../support/until.js';
+
+export const newContextKey = (id: number): ContextKey => ({ id, secret: randomBytes(32) });
 
 export const manifest: Manifest = defineManifest({
   ...supportDesk,

@@ -1,6 +1,7 @@
 /** Whose tokens a process hands out, and for how long. */
 import { newTenantId } from '../../../domain/ids.js';
-import { createTokenSource, newContextKey, signToken } from '../../../tenancy/postgres/token.js';
+import { createTokenSource, signToken } from '../../../tenancy/postgres/token.js';
+import { newContextKey } from './support.js';
 
 const key = newContextKey(7);
 
