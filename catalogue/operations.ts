@@ -76,33 +76,11 @@ export function operationRepository(pool: Pool) {
       return { ...found, steps };
     },
 
-    /** In the order in which they began. */
-    async steps(id: OperationId): Promise<StepRecord[]> {
-      const { rows } = await pool.query<StepRecord>(
-        `SELECT name, status, attempts, started_at AS "startedAt", finished_at AS "finishedAt",
-                last_error AS "lastError", evidence
-           FROM operation_step WHERE operation_id = $1 ORDER BY started_at, name`,
-        [id],
-      );
-      return rows;
-    },
-
     async batchItems(id: OperationId): Promise<BatchItemRecord[]> {
       const { rows } = await pool.query<BatchItemRecord>(
         `SELECT ordinal, slug, tenant_id AS "tenantId", status, error
            FROM batch_item WHERE operation_id = $1 ORDER BY ordinal`,
         [id],
-      );
-      return rows;
-    },
-
-    /** Running operations begun before `age` milliseconds ago, oldest first. */
-    async runningSince(age: number, limit: number): Promise<OperationRecord[]> {
-      const { rows } = await pool.query<OperationRecord>(
-        `SELECT ${COLUMNS} FROM operation
-          WHERE status = 'running' AND started_at <= clock_timestamp() - make_interval(secs => $1 / 1000.0)
-          ORDER BY started_at LIMIT $2`,
-        [age, limit],
       );
       return rows;
     },

@@ -66,11 +66,6 @@ export function tenantRepository(pool: Pool, undoing: Pool) {
       return rows[0];
     },
 
-    async slugTaken(slug: string): Promise<boolean> {
-      const text = 'SELECT FROM tenant WHERE slug = $1';
-      return (await pool.query({ name: 'tenant-slug', text, values: [slug] })).rowCount === 1;
-    },
-
     /**
      * A page in the order of creation.
      * @throws TenantryError VALIDATION_FAILED when the cursor is not one that a page gave out.

@@ -74,8 +74,8 @@ async function latencies(stage: Stage): Promise<Record<string, Figure>> {
 
 /** Waits until nothing is running any more, so that the next sample starts on an idle machine. */
 async function idle({ dependencies }: Stage): Promise<void> {
-  const { operations } = dependencies.catalogue;
-  while ((await operations.runningSince(0, 1)).length > 0)
+  const running = "SELECT FROM operation WHERE status = 'running' LIMIT 1";
+  while ((await dependencies.catalogue.pool.query(running)).rowCount !== 0)
     await new Promise((resolve) => setImmediate(resolve));
 }
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { ApplicationFailure } from '@temporalio/common';
+import { isSlugTaken } from '../support/recorded.js';
 import { until } from '../support/until';
 import { createWorld, type RunningWorker, type World } from '../support/world';
 import { type Api, startApi } from './support/api';
@@ -159,7 +160,7 @@ test('one that is sent again without a wait is answered while the first waits', 
   const body = tenantBody();
   const headers = { 'idempotency-key': randomUUID() };
   const waits = api.send('/v1/tenants', { body, headers: { ...headers, prefer: 'wait=30' } });
-  await until('it is on its way', () => world.catalogue.tenants.slugTaken(body.slug));
+  await until('it is on its way', () => isSlugTaken(world, body.slug));
   const again = await api.send('/v1/tenants', { body, headers });
   expect([again.status, again.json['status']]).toEqual([202, 'running']);
   letGo();
@@ -204,7 +205,7 @@ test('a process that closes answers those who wait', async () => {
   const letGo = await startHeldWorker();
   const body = tenantBody();
   const waiting = api.send('/v1/tenants', { body, headers: { prefer: 'wait=60' } });
-  await until('it is admitted', () => world.catalogue.tenants.slugTaken(body.slug));
+  await until('it is admitted', () => isSlugTaken(world, body.slug));
   api.closing.abort();
   expect((await waiting).json['status']).toBe('running');
   expect((await api.send('/readyz')).status).toBe(503);

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { isSlugTaken } from '../support/recorded.js';
 import { until } from '../support/until';
 import { createWorld, type World } from '../support/world';
 import { tenantBody } from './support/bodies';
@@ -62,7 +63,7 @@ test('the process serves on loopback, and ends with 0 when it is asked to, after
     },
     body: JSON.stringify(body),
   });
-  await until('it is admitted', () => world.catalogue.tenants.slugTaken(body.slug));
+  await until('it is admitted', () => isSlugTaken(world, body.slug));
   const ended = once(api, 'exit');
   api.kill('SIGTERM');
   expect([201, 202]).toContain((await asked).status);

@@ -7,6 +7,7 @@ import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
 import { expectActive, expectNeverWas, expectUndone } from '../support/expect.js';
 import { createHolds, signal } from '../support/holds.js';
 import { startProvision } from '../support/provision.js';
+import { stepsOf } from '../support/recorded.js';
 import type { Asked } from '../support/steps.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
@@ -107,7 +108,7 @@ describe('a provisioning that is cancelled', () => {
     });
     const { handle } = await startProvision(world, { ...asked, taskQueue });
     await until('the outage is recorded', async () => {
-      const steps = await world.catalogue.operations.steps(asked.operationId);
+      const steps = await stepsOf(world, asked.operationId);
       return steps.some((step) => step.name === 'redis' && step.lastError?.code === 'STORE_UNAVAILABLE');
     });
     gone = false;

@@ -8,6 +8,7 @@ import { expectAgreement } from '../support/agreement.js';
 import { expectActive, expectNeverWas } from '../support/expect.js';
 import { serverFolder } from '../support/folder.js';
 import { startProvision } from '../support/provision.js';
+import { stepsOf } from '../support/recorded.js';
 import { ownEnv } from '../support/servers.js';
 import { createWorld, type World } from '../support/world.js';
 
@@ -56,7 +57,7 @@ describe('a MongoDB server without authentication', () => {
     const { handle } = await startProvision(world, asked);
     expect(await handle.result()).toEqual({ status: 'succeeded' });
     await expectActive(world, asked);
-    const steps = await world.catalogue.operations.steps(asked.operationId);
+    const steps = await stepsOf(world, asked.operationId);
     const { evidence } = steps.find(({ name }) => name === 'verify') ?? {};
     expect(evidence).toMatchObject({
       mongo: {

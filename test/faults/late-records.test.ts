@@ -6,6 +6,7 @@ import { newOperationId } from '../../domain/ids.js';
 import { mongoDatabaseName } from '../../domain/names.js';
 import { canaryId } from '../../tenancy/canary.js';
 import { signal } from '../support/holds.js';
+import { stepsOf } from '../support/recorded.js';
 import { createWorld, type World } from '../support/world.js';
 
 let world: World;
@@ -53,7 +54,7 @@ describe('a probe that was given up', () => {
   } as const;
   const breach = { error: { code: 'ISOLATION_BREACH', message: 'Somebody got through.' } } as const;
   const step = async (id: ReturnType<typeof newOperationId>) =>
-    (await world.catalogue.operations.steps(id)).map(({ status, lastError }) => ({
+    (await stepsOf(world, id)).map(({ status, lastError }) => ({
       status,
       code: lastError?.code,
     }));
@@ -109,6 +110,7 @@ it('a probe that is cancelled before it hears that it has begun is over', async 
   await begun.given;
   await handle.cancel();
   await expect(handle.result()).rejects.toMatchObject({ cause: { name: 'CancelledFailure' } });
-  expect(await world.catalogue.operations.runningSince(0, 10)).toEqual([]);
+  const running = "SELECT id FROM operation WHERE status = 'running'";
+  expect((await world.catalogue.pool.query(running)).rows).toEqual([]);
   await worker.stop();
 });

@@ -10,6 +10,7 @@ import { reconcileNamespaces } from '../../tenancy/redis/reconcile.js';
 import { expectHarmless, textOf } from '../support/harmless.js';
 import { createHolds } from '../support/holds.js';
 import { startProvision } from '../support/provision.js';
+import { stepsOf } from '../support/recorded.js';
 import type { Asked } from '../support/steps.js';
 import { until } from '../support/until.js';
 import { saidByWorkers } from '../support/temporal-runtime.js';
@@ -58,7 +59,7 @@ describe('what is kept and said of a run', () => {
   it('has none in a recorded error, in evidence or in what is left', async () => {
     for (const one of Object.values(asked)) {
       const operation = await world.catalogue.operations.find(one.operationId);
-      const steps = await world.catalogue.operations.steps(one.operationId);
+      const steps = await stepsOf(world, one.operationId);
       expectHarmless(textOf({ operation, steps }), await secretsOf(one));
     }
   });

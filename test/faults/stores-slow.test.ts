@@ -6,6 +6,7 @@ import pg from 'pg';
 import { ROLES } from '../../catalogue/bootstrap.js';
 import { expectCanary } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
+import { stepsOf } from '../support/recorded.js';
 import {
   type Ending,
   expectEnds,
@@ -83,7 +84,7 @@ describe('a server that stands still', () => {
     for (const { point, asked } of runs)
       await until(`${point}: it is done`, async () => {
         const { status } = (await world.catalogue.operations.find(asked.operationId)) ?? {};
-        const steps = await world.catalogue.operations.steps(asked.operationId);
+        const steps = await stepsOf(world, asked.operationId);
         return (
           status !== 'running' || steps.some((step) => step.name === 'verify' && step.status === 'succeeded')
         );

@@ -11,6 +11,7 @@ import { expectNothingLeft } from '../support/expect.js';
 import { untilWaiting, whileLocked } from '../support/locks.js';
 import { createHolds } from '../support/holds.js';
 import { steppingIn } from '../support/points.js';
+import { stepsOf } from '../support/recorded.js';
 import { createWorld, type World } from '../support/world.js';
 import { type Cut, stuckAt, type Zombie } from './support/zombie.js';
 
@@ -228,7 +229,7 @@ describe('a step of a chunk that goes on after it was given up', () => {
     };
 
     const expectNoStepRuns = async ({ operationId }: BatchFence): Promise<void> => {
-      const steps = await world.catalogue.operations.steps(operationId);
+      const steps = await stepsOf(world, operationId);
       expect(steps.filter(({ status }) => status === 'running')).toEqual([]);
     };
   });
@@ -366,7 +367,7 @@ const stuck = (step: Chunk, point: string, fence: BatchFence, cut?: Cut): Promis
 
 async function expectActive(fence: BatchFence, tenants: readonly TenantId[]): Promise<void> {
   expect(await world.activities.closeBatch(fence)).toEqual({ status: 'succeeded', failed: 0 });
-  const steps = await world.catalogue.operations.steps(fence.operationId);
+  const steps = await stepsOf(world, fence.operationId);
   expect(steps.filter((step) => step.status !== 'succeeded')).toEqual([]);
   for (const tenant of tenants) {
     expect(await world.catalogue.tenants.find(tenant)).toMatchObject({ state: 'active' });

@@ -10,6 +10,7 @@ import { expectActive, expectNothingLeft, expectUndone } from '../support/expect
 import { createHolds } from '../support/holds.js';
 import { whileLocked } from '../support/locks.js';
 import { startProvision } from '../support/provision.js';
+import { stepsOf } from '../support/recorded.js';
 import { admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
 import { createWorld, type World } from '../support/world.js';
 import { expectOvertaken, rowOf, settled, stuck, waitingNow } from './support/zombie.js';
@@ -207,7 +208,7 @@ describe('a step that goes on after it was given up', () => {
       await waitingNow(world, 2);
     });
     await ended;
-    const steps = await world.catalogue.operations.steps(asked.operationId);
+    const steps = await stepsOf(world, asked.operationId);
     expect(steps.filter(({ status }) => status === 'running')).toEqual([]);
   });
 

@@ -10,6 +10,7 @@ import { MONGO_ROLE, mongoDatabaseName, mongoUserName, redisUserName } from '../
 import { canMongoBeProbedAcross } from '../../tenancy/mongo/enforcement.js';
 import { canaryId } from '../../tenancy/canary.js';
 import { breachAlarm } from '../../worker/breach-alarm.js';
+import { stepsOf } from '../support/recorded.js';
 import { finishedRun } from '../support/runs.js';
 import { createWorld, type World } from '../support/world.js';
 
@@ -48,7 +49,7 @@ describe('a probe of tenants at work', () => {
     const id = operationId(rows[0]?.id ?? '');
     return {
       operation: await world.catalogue.operations.find(id),
-      steps: await world.catalogue.operations.steps(id),
+      steps: await stepsOf(world, id),
     };
   };
   const breaches = async (store: string): Promise<number> =>
@@ -77,7 +78,7 @@ describe('a probe of tenants at work', () => {
       status: 'succeeded',
       tenantId: null,
     });
-    expect(await world.catalogue.operations.steps(id)).toMatchObject([
+    expect(await stepsOf(world, id)).toMatchObject([
       {
         name: `probe ${world.cell}`,
         status: 'succeeded',

@@ -3,6 +3,7 @@ import type { OperationId } from '../../domain/ids.js';
 import { mongoDatabaseName } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
+import { isSlugTaken, stepsOf } from '../support/recorded.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
 
@@ -30,9 +31,7 @@ describe('provisioning a batch', () => {
       expect(await world.catalogue.tenants.find(tenantId)).toMatchObject({ state: 'active' });
       expect(await expectAgreement(world, tenantId)).not.toHaveLength(0);
     }
-    const verify = (await world.catalogue.operations.steps(operationId)).filter((step) =>
-      step.name.startsWith('verify'),
-    );
+    const verify = (await stepsOf(world, operationId)).filter((step) => step.name.startsWith('verify'));
     const probed = verify.flatMap((step) => (step.evidence as { probedToo: unknown[] }).probedToo);
     expect(probed.length).toBeGreaterThanOrEqual(20);
   });
@@ -113,7 +112,7 @@ describe('provisioning a batch', () => {
     await holder.query('COMMIT');
     await holder.end();
     expect(await admitting).toEqual({ refused: { code: 'ADMISSION_TIMEOUT', params: {} } });
-    expect(await world.catalogue.tenants.slugTaken(slug)).toBe(false);
+    expect(await isSlugTaken(world, slug)).toBe(false);
     expect(await world.catalogue.operations.find(operationId)).toBeUndefined();
   });
 });

@@ -3,6 +3,7 @@ import { FINISH } from '../../domain/contracts.js';
 import { redisMarkerKey } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
 import { startProvision } from '../support/provision.js';
+import { stepsOf } from '../support/recorded.js';
 import { createWorld, type World } from '../support/world.js';
 
 describe('provisioning a tenant', () => {
@@ -27,7 +28,7 @@ describe('provisioning a tenant', () => {
       state: 'active',
       generation: 1,
     });
-    const steps = await world.catalogue.operations.steps(asked.operationId);
+    const steps = await stepsOf(world, asked.operationId);
     expect(steps.map((step) => [step.name, step.status])).toEqual(
       expect.arrayContaining([
         ['admit', 'succeeded'],

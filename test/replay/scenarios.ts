@@ -12,6 +12,7 @@ import { askForBatch, startBatch } from '../support/batch.js';
 import { createHolds } from '../support/holds.js';
 import { steppingIn } from '../support/points.js';
 import { SHORT, startProvision } from '../support/provision.js';
+import { stepsOf } from '../support/recorded.js';
 import type { Asked } from '../support/steps.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
@@ -61,7 +62,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     breaking.add(id);
     const { handle } = await started(world, asked);
     await until('the outage is recorded', async () => {
-      const steps = await world.catalogue.operations.steps(asked.operationId);
+      const steps = await stepsOf(world, asked.operationId);
       return steps.some((step) => step.lastError?.code === 'STORE_UNAVAILABLE');
     });
     breaking.delete(id);
@@ -130,7 +131,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     });
     hold.release();
     await until('it has failed', async () => {
-      const steps = await world.catalogue.operations.steps(asked.operationId);
+      const steps = await stepsOf(world, asked.operationId);
       return steps.some((step) => step.lastError?.code === 'STORE_UNAVAILABLE');
     });
     breaking.delete(id);

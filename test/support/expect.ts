@@ -4,6 +4,7 @@ import { mongoDatabaseName, redisUserName } from '../../domain/names.js';
 import { canaryId } from '../../tenancy/canary.js';
 import { probeTenant } from '../../activities/probe.js';
 import { expectAgreement } from './agreement.js';
+import { stepsOf } from './recorded.js';
 import type { World } from './world.js';
 
 interface Asked {
@@ -20,7 +21,7 @@ export async function expectActive(world: World, { tenantId, operationId }: Aske
     residue: [],
   });
   expect(await catalogue.tenants.find(tenantId)).toMatchObject({ state: 'active' });
-  const steps = await catalogue.operations.steps(operationId);
+  const steps = await stepsOf({ catalogue }, operationId);
   expect(steps.filter((step) => step.status !== 'succeeded')).toEqual([]);
   const ledger = await catalogue.tenants.allocations(tenantId);
   expect(new Set(ledger.map((allocation) => allocation.state))).toEqual(new Set(['verified']));
@@ -83,7 +84,7 @@ export async function expectUndone(
     residue: [],
   });
   expect(await world.catalogue.tenants.find(tenantId)).toMatchObject({ state: 'failed' });
-  const steps = await world.catalogue.operations.steps(operationId);
+  const steps = await stepsOf(world, operationId);
   expect(steps.filter((step) => step.status === 'running')).toEqual([]);
   await expectNothingLeft(world, tenantId);
 }

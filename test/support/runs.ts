@@ -6,6 +6,7 @@ import { expectAgreement } from './agreement.js';
 import { expectActive, expectUndone } from './expect.js';
 import type { createHolds } from './holds.js';
 import { startProvision } from './provision.js';
+import { stepsOf } from './recorded.js';
 import type { Asked } from './steps.js';
 import { until } from './until.js';
 import type { World } from './world.js';
@@ -50,7 +51,7 @@ export function letGoOn(runs: readonly StandingRun[]): void {
 export async function untilRecorded(runs: readonly StandingRun[], code: string): Promise<void> {
   for (const { world, asked, point } of runs) {
     await until(`${point}: ${code} is recorded`, async () => {
-      const steps = await world.catalogue.operations.steps(asked.operationId);
+      const steps = await stepsOf(world, asked.operationId);
       return steps.some(({ name, lastError }) => point.endsWith(name) && lastError?.code === code);
     });
     expect(await world.catalogue.operations.find(asked.operationId)).toMatchObject({ status: 'running' });

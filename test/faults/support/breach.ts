@@ -4,6 +4,7 @@ import { askForBatch, newSlugs, startBatch } from '../../support/batch.js';
 import { expectActive, expectCanary, expectNothingLeft, expectUndone } from '../../support/expect.js';
 import type { createHolds } from '../../support/holds.js';
 import { startProvision } from '../../support/provision.js';
+import { stepsOf } from '../../support/recorded.js';
 import type { World } from '../../support/world.js';
 
 /** A change in a store, as somebody who may make it. */
@@ -154,7 +155,7 @@ async function isLetThroughAnyway(world: World, { way, needs = [] }: Way): Promi
 }
 
 export async function stepOf(world: World, operationId: OperationId, name: string) {
-  return (await world.catalogue.operations.steps(operationId)).find((step) => step.name === name);
+  return (await stepsOf(world, operationId)).find((step) => step.name === name);
 }
 
 export async function tenantsOf(world: World, operationId: OperationId): Promise<TenantId[]> {
