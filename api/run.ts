@@ -1,15 +1,11 @@
 /** The run of an operation as Temporal is asked for it, and one in the place of a run that is not there any more. */
 import { WorkflowNotFoundError, type WorkflowStartOptions } from '@temporalio/client';
-import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
+import { TypedSearchAttributes } from '@temporalio/common';
 import { TenantryError } from '../domain/errors.js';
+import { CELL, OPERATION_KIND, PLAN, TENANT_ID } from '../domain/search-attributes.js';
 import { until, within } from './bounded.js';
 import type { ApiDeps } from './deps.js';
 import type { Start } from './starts.js';
-
-const TENANT_ID = defineSearchAttributeKey('TenantId', 'KEYWORD');
-const OPERATION_KIND = defineSearchAttributeKey('OperationKind', 'KEYWORD');
-const CELL = defineSearchAttributeKey('Cell', 'KEYWORD');
-const PLAN = defineSearchAttributeKey('Plan', 'KEYWORD');
 
 export const runOf = (start: Start, { config }: Pick<ApiDeps, 'config'>) =>
   ({
@@ -29,12 +25,12 @@ export const runOf = (start: Start, { config }: Pick<ApiDeps, 'config'>) =>
     ]),
   }) satisfies WorkflowStartOptions;
 
-const known = (key: typeof TENANT_ID, value: string | undefined) =>
+const known = (key: typeof TENANT_ID | typeof CELL | typeof PLAN, value: string | undefined) =>
   value === undefined ? [] : [{ key, value }];
 
 /**
- * Sees to it that an operation that was admitted, and has not come to its end, has a run: Temporal may have lost it, or somebody
- * may have terminated it. The run finds its own admission and goes on.
+ * Gives an operation that was admitted and has not ended a run, if it has none: Temporal may have lost it, or somebody may
+ * have terminated it. The new run finds its own admission and goes on.
  * @param stillRuns whether the operation still has not come to its end
  * @returns false where there was nothing to do
  * @throws TenantryError ENGINE_UNAVAILABLE

@@ -211,6 +211,3 @@ export interface IsolationProbeActivities {
 }
 
 export type Activities = TenantActivities & BatchActivities & IsolationProbeActivities;
-
-/** Search attributes on every run; keywords, without personal data. */
-export const SEARCH_ATTRIBUTES = ['TenantId', 'OperationKind', 'Cell', 'Plan'] as const;

@@ -2,7 +2,7 @@
 
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
-import { SEARCH_ATTRIBUTES } from '../domain/contracts.js';
+import { SEARCH_ATTRIBUTES } from '../domain/search-attributes.js';
 import { isLock, livingHolder, tryLock } from './lock.js';
 import { type MongoServer, startMongo } from './mongo.js';
 import { startPostgres } from './postgres.js';

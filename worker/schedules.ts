@@ -1,13 +1,13 @@
-/** What runs by itself: Temporal schedules, as data. Made or brought up to date by every worker at its start; see registrations.ts. */
+/** Temporal schedules, as data. Every worker makes them or brings them up to date at its start: registrations.ts. */
 import {
   type Client,
   ScheduleAlreadyRunning,
   type ScheduleOptions,
   ScheduleOverlapPolicy,
 } from '@temporalio/client';
-import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
 import { ISOLATION_PROBE, type IsolationProbeInput } from '../domain/contracts.js';
 import type { OperationKind } from '../domain/operation.js';
+import { OPERATION_KIND } from '../domain/search-attributes.js';
 
 export interface ScheduleSettings {
   readonly taskQueue: string;
@@ -43,8 +43,6 @@ function schedules(settings: ScheduleSettings): Entry[] {
     },
   ];
 }
-
-const OPERATION_KIND = defineSearchAttributeKey('OperationKind', SearchAttributeType.KEYWORD);
 
 /** Safe to repeat and from several workers at once. A schedule that an operator paused stays paused. */
 export async function ensureSchedules(client: Client, settings: ScheduleSettings): Promise<void> {

@@ -1,7 +1,7 @@
 /** Search attributes must be known to the namespace before a run may carry one. */
 import type { Connection } from '@temporalio/client';
 import { temporal } from '@temporalio/proto';
-import { SEARCH_ATTRIBUTES } from '../domain/contracts.js';
+import { SEARCH_ATTRIBUTES } from '../domain/search-attributes.js';
 
 const ALREADY_EXISTS = 6;
 

@@ -2,7 +2,6 @@
  * Provisions one tenant: the catalogue admits it, the three stores make it side by side, probes prove it, and it is
  * activated. On failure or cancellation everything is undone, newest first, and what could not be undone is reported.
  */
-import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
 import {
   CancellationScope,
   CancelledFailure,
@@ -28,6 +27,7 @@ import {
   type ProvisionTenantInput,
   type Refusal,
 } from '../domain/contracts.js';
+import { CELL, PLAN } from '../domain/search-attributes.js';
 import { admittedUnlessCancelled } from './admitted.js';
 import { catalogueEffects, storeEffects, undoEffects } from './effects.js';
 import { endedBy, failureOf, refuseLaterAttempt, recordedError, refusalOf } from './failure.js';
@@ -35,9 +35,6 @@ import { allOrNone, handlersFinished } from './settle.js';
 
 export const admit = defineUpdate<Admission, [AdmitArgs]>(ADMIT);
 export const finish = defineUpdate<void, [AdmitArgs]>(FINISH);
-
-const CELL = defineSearchAttributeKey('Cell', SearchAttributeType.KEYWORD);
-const PLAN = defineSearchAttributeKey('Plan', SearchAttributeType.KEYWORD);
 
 export async function provisionTenant(input: ProvisionTenantInput): Promise<OperationOutcome> {
   const patience = input.patience ?? DEFAULT_PATIENCE;

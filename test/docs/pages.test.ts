@@ -1,7 +1,7 @@
 /** What the pages point at is there, and what they quote is what the code says. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { SEARCH_ATTRIBUTES } from '../../domain/contracts.js';
+import { SEARCH_ATTRIBUTES } from '../../domain/search-attributes.js';
 import { isErrorCode } from '../../domain/errors.js';
 import { LEGAL_MOVES, type TenantState } from '../../domain/tenant-state.js';
 import { pages, root, rowsOfTable } from './support/pages.js';

@@ -1,9 +1,9 @@
 // Each real server: found, started, killed in the middle, started again on its data.
 
 import { Connection, Client as TemporalClient } from '@temporalio/client';
-import { defineSearchAttributeKey } from '@temporalio/common';
 import { Redis } from 'ioredis';
 import { Client } from 'pg';
+import { TENANT_ID } from '../../domain/search-attributes.js';
 import { isAlive, identityOf } from '../../local/identity.js';
 import { startMongo } from '../../local/mongo.js';
 import { withClient as mongo } from '../../local/mongo-client.js';
@@ -147,7 +147,7 @@ describe('Temporal', () => {
     const { server } = await started((here) =>
       startTemporal({ dataDir: here.folder, report, env, persistent: false, ui: false, searchAttributes }),
     );
-    const tenant = { key: defineSearchAttributeKey('TenantId', 'KEYWORD'), value: 'somebody' };
+    const tenant = { key: TENANT_ID, value: 'somebody' };
     const { searchAttributes: found } = await temporal(server.url, async (client) => {
       const handle = await client.workflow.start('nobody-runs-this', {
         workflowId: 'found',

@@ -1,6 +1,6 @@
 /** Starts a provisioning as the API does. */
 import { WithStartWorkflowOperation } from '@temporalio/client';
-import { defineSearchAttributeKey, type Duration } from '@temporalio/common';
+import type { Duration } from '@temporalio/common';
 import {
   ADMIT,
   type Admission,
@@ -10,11 +10,9 @@ import {
   type ProvisionTenantInput,
 } from '../../domain/contracts.js';
 import type { OperationId, TenantId } from '../../domain/ids.js';
+import { CELL, PLAN } from '../../domain/search-attributes.js';
 import { lifecycleWorkflowId } from '../../domain/workflow-ids.js';
 import type { World } from './world.js';
-
-const CELL = defineSearchAttributeKey('Cell', 'KEYWORD');
-const PLAN = defineSearchAttributeKey('Plan', 'KEYWORD');
 
 /** A test waits for a store that is away no longer than this. */
 export const SHORT: Patience = { step: 30_000, undo: 30_000, attempt: 10_000 };
