@@ -3,7 +3,7 @@ import { surveyTenant } from '../../tenancy/survey.js';
 import { expectActive } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
 import { startProvision } from '../support/provision.js';
-import { admit, askAndAdmit, close, make, undo } from '../support/steps.js';
+import { admit, askAndAdmit, make, undoAndClose } from '../support/steps.js';
 import { createWorld, type World } from '../support/world.js';
 
 let world: World;
@@ -33,14 +33,12 @@ it('a run of a tenant that it does not know fails, and removes nothing', async (
 
 it('a tenant whose gate is of a later generation than it knows is made by the retry that reaches that one', async () => {
   const { asked, fence } = await askAndAdmit(world);
-  await undo(world, fence);
-  await close(world, fence);
+  await undoAndClose(world, fence);
   for (const attempt of [2, 3]) {
     const later = await admit(world, asked, attempt);
     await make(world, later);
     if (attempt === 2) {
-      await undo(world, later);
-      await close(world, later);
+      await undoAndClose(world, later);
     }
   }
   await world.catalogue.pool.query(

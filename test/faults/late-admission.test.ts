@@ -16,7 +16,16 @@ import { createHolds } from '../support/holds.js';
 import { untilWaiting, whileLocked } from '../support/locks.js';
 import { watchedPool } from '../support/points.js';
 import { startProvision } from '../support/provision.js';
-import { type Asked, admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
+import {
+  admit,
+  askAndAdmit,
+  type Asked,
+  close,
+  make,
+  makeActive,
+  proveAndActivate,
+  undoAndClose,
+} from '../support/steps.js';
 import { createWorld, type RunningWorker, type World } from '../support/world.js';
 
 let world: World;
@@ -122,9 +131,7 @@ describe('an admission that comes late', () => {
       refused: { code: 'ADMISSION_TIMEOUT' },
     });
     expect(await statusOf(asked)).toMatchObject({ status: 'failed' });
-    const retried = await admit(world, asked, 3);
-    await make(world, retried);
-    await proveAndActivate(world, retried);
+    await makeActive(world, asked, 3);
     await expectActive(world, asked);
   });
 
@@ -149,13 +156,10 @@ describe('an admission of the first attempt that comes late', () => {
     const late = admissionRepository(pool).admitProvision(asked.operationId, 1, blueprint());
     await hold.reached;
     const fence = await admit(world, asked);
-    await undo(world, fence);
-    await close(world, fence);
+    await undoAndClose(world, fence);
     hold.release();
     expect(await late).toMatchObject({ refused: { code: 'SLUG_TAKEN' } });
-    const retried = await admit(world, asked, 2);
-    await make(world, retried);
-    await proveAndActivate(world, retried);
+    await makeActive(world, asked, 2);
     await expectActive(world, asked);
   });
 });
@@ -171,8 +175,7 @@ describe('a refusal that comes late', () => {
       await hold.reached;
       const fence = await admit(world, asked);
       if (when.startsWith('after')) {
-        await undo(world, fence);
-        await close(world, fence);
+        await undoAndClose(world, fence);
       }
       // What is our own state, and not the request's fault, is not remembered.
       await whileNotReady(async () => {
@@ -389,7 +392,6 @@ async function failBatch(asked: { operationId: OperationId; attempt: number }): 
 
 async function failedOnce(): Promise<Asked> {
   const { asked, fence } = await askAndAdmit(world);
-  await undo(world, fence);
-  await close(world, fence);
+  await undoAndClose(world, fence);
   return asked;
 }

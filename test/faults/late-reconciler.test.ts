@@ -8,7 +8,17 @@ import { surveyTenant } from '../../tenancy/survey.js';
 import { expectActive, expectUndone } from '../support/expect.js';
 import { createHolds, type Hold } from '../support/holds.js';
 import { atPoints } from '../support/points.js';
-import { admit, type Asked, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
+import {
+  admit,
+  askAndAdmit,
+  type Asked,
+  close,
+  CLOSED,
+  make,
+  proveAndActivate,
+  undo,
+  undoAndClose,
+} from '../support/steps.js';
 import { createWorld, type World } from '../support/world.js';
 import { settled } from './support/zombie.js';
 
@@ -142,8 +152,7 @@ async function madeOne(then: (point: string) => void = () => undefined) {
   /** While the reconciler stands there, the tenant is undone and its operation closed. */
   const undoneAt = async (hold: Hold): Promise<void> => {
     await hold.reached;
-    await undo(world, fence);
-    await close(world, fence);
+    await undoAndClose(world, fence);
     hold.release();
   };
   return { asked, fence, holds, redis, catalogue, secrets, undoneAt };
@@ -152,8 +161,7 @@ async function madeOne(then: (point: string) => void = () => undefined) {
 /** The same server, without holds. */
 const redisThatGoesOn = async () => (await world.dependencies.cells.get(world.cell)).redis;
 
-const expectNothingOf = (asked: Asked): Promise<void> =>
-  expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+const expectNothingOf = (asked: Asked): Promise<void> => expectUndone(world, asked, CLOSED);
 
 async function kindsInRedis({ tenantId }: Asked): Promise<string[]> {
   const found = await surveyTenant(await world.dependencies.cells.get(world.cell), tenantId);

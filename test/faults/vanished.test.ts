@@ -5,7 +5,7 @@ import { expectActive, expectNeverWas } from '../support/expect.js';
 import { createHolds } from '../support/holds.js';
 import { openLink } from '../support/link.js';
 import { watchedPool } from '../support/points.js';
-import { admit, askAndAdmit, make, proveAndActivate } from '../support/steps.js';
+import { askAndAdmit, make, makeActive, proveAndActivate } from '../support/steps.js';
 import { createWorld, type World } from '../support/world.js';
 
 let world: World;
@@ -40,9 +40,7 @@ it('a machine that vanishes in an admission keeps nobody else out of the cell fo
   hold.release();
   await expect(vanishing).rejects.toThrow(/Connection terminated|not queryable/);
   await expectNeverWas(world, asked);
-  const again = await admit(world, asked);
-  await make(world, again);
-  await proveAndActivate(world, again);
+  await makeActive(world, asked);
   await expectActive(world, asked);
   await catalogue.close();
   await link.close();

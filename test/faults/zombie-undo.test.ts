@@ -7,7 +7,17 @@ import { readGates } from '../../tenancy/postgres/gate.js';
 import { expectAgreement } from '../support/agreement.js';
 import { expectActive, expectNothingLeft, expectUndone } from '../support/expect.js';
 import { whileLocked } from '../support/locks.js';
-import { admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
+import {
+  admit,
+  askAndAdmit,
+  close,
+  CLOSED,
+  make,
+  makeActive,
+  proveAndActivate,
+  undo,
+  undoAndClose,
+} from '../support/steps.js';
 import { createWorld, type World } from '../support/world.js';
 import { expectOvertaken, holding, rowOf, settled, stuck, waitingNow } from './support/zombie.js';
 
@@ -37,7 +47,7 @@ describe('an undo that goes on after it was given up', () => {
       },
     );
     await zombie.result;
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+    await expectUndone(world, asked, CLOSED);
   });
 
   it.each([
@@ -51,11 +61,8 @@ describe('an undo that goes on after it was given up', () => {
     const { asked, fence } = await askAndAdmit(world);
     await make(world, fence);
     const zombie = await stuck(world, step, point, fence);
-    await undo(world, fence);
-    await close(world, fence);
-    const retried = await admit(world, asked, 2);
-    await make(world, retried);
-    await proveAndActivate(world, retried);
+    await undoAndClose(world, fence);
+    await makeActive(world, asked, 2);
     await expectOvertaken(zombie);
     await expectActive(world, asked);
   });
@@ -105,9 +112,8 @@ describe('an undo that goes on after it was given up', () => {
       .insertOne({ kind: 'login', at: new Date() });
     undoing.release();
     expect(await undoing.result).toEqual({ residue: [] });
-    await undo(world, fence);
-    await close(world, fence);
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+    await undoAndClose(world, fence);
+    await expectUndone(world, asked, CLOSED);
   });
 
   it('makes no gate anew that another undo at the same time has removed', async () => {
@@ -139,7 +145,7 @@ describe('an undo that goes on after it was given up', () => {
     expect(await world.catalogue.operations.find(asked.operationId)).toMatchObject({ residue });
     zombie.release();
     await zombie.result;
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+    await expectUndone(world, asked, CLOSED);
   });
 
   it('and dies half-way leaves a ledger that claims nothing of what it removed', async () => {
@@ -149,8 +155,7 @@ describe('an undo that goes on after it was given up', () => {
     const { mongo } = await world.dependencies.cells.get(world.cell);
     await mongo.db(mongoDatabaseName(asked.tenantId)).dropDatabase();
     await expectAgreement(world, asked.tenantId);
-    await undo(world, fence);
-    await close(world, fence);
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+    await undoAndClose(world, fence);
+    await expectUndone(world, asked, CLOSED);
   });
 });

@@ -11,7 +11,16 @@ import { createHolds } from '../support/holds.js';
 import { whileLocked } from '../support/locks.js';
 import { startProvision } from '../support/provision.js';
 import { stepsOf } from '../support/recorded.js';
-import { admit, askAndAdmit, close, make, proveAndActivate, undo } from '../support/steps.js';
+import {
+  admit,
+  askAndAdmit,
+  close,
+  CLOSED,
+  make,
+  makeActive,
+  proveAndActivate,
+  undoAndClose,
+} from '../support/steps.js';
 import { createWorld, type World } from '../support/world.js';
 import { expectOvertaken, rowOf, settled, stuck, waitingNow } from './support/zombie.js';
 
@@ -39,10 +48,9 @@ describe('a step that goes on after it was given up', () => {
   it.each(PLACES)('%s, %s: when its run was undone and closed, it leaves nothing', async (step, point) => {
     const { asked, fence } = await askAndAdmit(world);
     const zombie = await stuck(world, step, point, fence);
-    await undo(world, fence);
-    expect(await close(world, fence)).toMatchObject({ residue: [] });
+    expect(await undoAndClose(world, fence)).toMatchObject({ residue: [] });
     await expectOvertaken(zombie);
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+    await expectUndone(world, asked, CLOSED);
   });
 
   it.each(PLACES)('%s, %s: while its run is being undone, it leaves nothing', async (step, point) => {
@@ -54,9 +62,8 @@ describe('a step that goes on after it was given up', () => {
     await expectOvertaken(zombie);
     undoing.release();
     expect(await undoing.result).toMatchObject({ residue: [] });
-    await undo(world, fence);
-    expect(await close(world, fence)).toMatchObject({ residue: [] });
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+    expect(await undoAndClose(world, fence)).toMatchObject({ residue: [] });
+    await expectUndone(world, asked, CLOSED);
   });
 
   it.each(PLACES)(
@@ -64,11 +71,8 @@ describe('a step that goes on after it was given up', () => {
     async (step, point) => {
       const { asked, fence } = await askAndAdmit(world);
       const zombie = await stuck(world, step, point, fence);
-      await undo(world, fence);
-      await close(world, fence);
-      const retried = await admit(world, asked, 2);
-      await make(world, retried);
-      await proveAndActivate(world, retried);
+      await undoAndClose(world, fence);
+      await makeActive(world, asked, 2);
       const { mongo, redis } = await world.dependencies.cells.get(world.cell);
       const events = mongo.db(mongoDatabaseName(asked.tenantId)).collection('events');
       await events.insertOne({ kind: 'login', at: new Date() });
@@ -84,8 +88,7 @@ describe('a step that goes on after it was given up', () => {
   it.each(PLACES)('%s, %s: while a retry is on its way, it leaves that alone', async (step, point) => {
     const { asked, fence } = await askAndAdmit(world);
     const zombie = await stuck(world, step, point, fence);
-    await undo(world, fence);
-    await close(world, fence);
+    await undoAndClose(world, fence);
     const retried = await admit(world, asked, 2);
     await make(world, retried);
     await expectOvertaken(zombie);
@@ -98,16 +101,13 @@ describe('a step that goes on after it was given up', () => {
     async (step, point) => {
       const { asked, fence } = await askAndAdmit(world);
       const zombie = await stuck(world, step, point, fence);
-      await undo(world, fence);
-      await close(world, fence);
+      await undoAndClose(world, fence);
       await admit(world, asked, 2);
       await expectOvertaken(zombie);
       await world.activities.withdrawAdmission({ ...asked, attempt: 2 });
       const found = await expectAgreement(world, asked.tenantId);
       await expectResidue(world, asked.operationId, found);
-      const retried = await admit(world, asked, 3);
-      await make(world, retried);
-      await proveAndActivate(world, retried);
+      await makeActive(world, asked, 3);
       await expectActive(world, asked);
     },
   );
@@ -155,11 +155,10 @@ describe('a step that goes on after it was given up', () => {
     const zombie = await stuck(world, 'provisionMongo', 'after begin mongo', fence, {
       at: 'before createUser',
     });
-    await undo(world, fence);
-    await close(world, fence);
+    await undoAndClose(world, fence);
     zombie.release();
     expect(await zombie.result).toMatchObject({ type: 'STORE_UNAVAILABLE' });
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+    await expectUndone(world, asked, CLOSED);
   });
 
   it('writes into the ledger what it could not take back, and a retry takes it over', async () => {
@@ -167,16 +166,13 @@ describe('a step that goes on after it was given up', () => {
     const zombie = await stuck(world, 'provisionMongo', 'after begin mongo', fence, {
       at: 'before dropRole',
     });
-    await undo(world, fence);
-    await close(world, fence);
+    await undoAndClose(world, fence);
     zombie.release();
     expect(await zombie.result).toMatchObject(OVERTAKEN);
     const found = await expectAgreement(world, asked.tenantId);
     expect(new Set(found.map(({ store }) => store))).toEqual(new Set(['mongo']));
     await expectResidue(world, asked.operationId, found);
-    const retried = await admit(world, asked, 2);
-    await make(world, retried);
-    await proveAndActivate(world, retried);
+    await makeActive(world, asked, 2);
     await expectActive(world, asked);
   });
 
@@ -219,8 +215,7 @@ describe('a step that goes on after it was given up', () => {
       await make(world, fence);
       await world.activities.undoRedis(fence);
       expect(await settled(world.activities[step](fence))).toMatchObject(OVERTAKEN);
-      await undo(world, fence);
-      await close(world, fence);
+      await undoAndClose(world, fence);
       await expectNothingLeft(world, asked.tenantId);
     },
   );
@@ -229,12 +224,11 @@ describe('a step that goes on after it was given up', () => {
     const { asked, fence } = await askAndAdmit(world);
     await make(world, fence);
     const zombie = await stuck(world, 'verifyTenant', 'after begin verify', fence);
-    await undo(world, fence);
-    await close(world, fence);
+    await undoAndClose(world, fence);
     zombie.release();
     // The users that it would probe with are gone.
     expect(await zombie.result).toMatchObject({ type: expect.any(String) as string });
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+    await expectUndone(world, asked, CLOSED);
   });
 
   it('an activation is refused once an undo has begun', async () => {
@@ -243,9 +237,8 @@ describe('a step that goes on after it was given up', () => {
     await world.activities.verifyTenant(fence);
     await world.activities.undoRedis(fence);
     expect(await settled(world.activities.activateTenant(fence))).toMatchObject(OVERTAKEN);
-    await undo(world, fence);
-    await close(world, fence);
-    await expectUndone(world, asked, { status: 'failed', code: 'STORE_UNAVAILABLE' });
+    await undoAndClose(world, fence);
+    await expectUndone(world, asked, CLOSED);
   });
 
   it('leaves nothing in a whole run: out of patience, undone and closed before it goes on', async () => {

@@ -35,9 +35,24 @@ export async function undo({ activities }: World, fence: Fence): Promise<void> {
   await activities.undoPostgres(fence);
 }
 
+/** How `close` leaves an operation. */
+export const CLOSED = { status: 'failed', code: 'STORE_UNAVAILABLE' } as const;
+
 export const close = ({ activities }: World, fence: Fence) =>
   activities.closeOperation({
     ...fence,
-    status: 'failed',
-    error: { code: 'STORE_UNAVAILABLE', message: 'MongoDB cannot be reached.' },
+    status: CLOSED.status,
+    error: { code: CLOSED.code, message: 'MongoDB cannot be reached.' },
   });
+
+export async function undoAndClose(world: World, fence: Fence): ReturnType<typeof close> {
+  await undo(world, fence);
+  return await close(world, fence);
+}
+
+/** One attempt from its admission to its activation. */
+export async function makeActive(world: World, asked: Asked, attempt = 1): Promise<void> {
+  const fence = await admit(world, asked, attempt);
+  await make(world, fence);
+  await proveAndActivate(world, fence);
+}
