@@ -2,9 +2,9 @@
 import { types } from 'node:util';
 
 /**
- * Known by their code and not by their class, which another realm (node:vm) has one of its own of. Codes in several words
- * are others': Node's own for mistakes (ERR_...), or those of our table. An AggregateError is of the system when one in it is: a host with several
- * addresses fails with each.
+ * Known by their code, as another realm (node:vm) has classes of its own. Codes in several words are others': Node's for
+ * mistakes (ERR_...), or those of our table. An AggregateError counts if one in it does: a host with several addresses fails
+ * with each.
  */
 export function isSystemError(error: unknown): boolean {
   if (!types.isNativeError(error)) return false;

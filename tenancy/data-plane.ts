@@ -104,7 +104,7 @@ export interface Tenantry {
    * which no middleware has come.
    */
   upgrade(options: TenancyOptions, take: TakeUpgrade): OnUpgrade;
-  /** The current tenant's context as signed text. @throws TenantryError NO_TENANT_CONTEXT; RangeError of a `ttlMs` that is none */
+  /** The current tenant's context as signed text. @throws TenantryError NO_TENANT_CONTEXT; RangeError for an unfit `ttlMs` */
   snapshot(options?: SnapshotOptions): string;
   /** Runs `work` as the tenant of a snapshot, as that tenant is now. @throws as `runWithTenant`, and CONTEXT_REFUSED */
   restore<T>(

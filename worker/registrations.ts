@@ -1,7 +1,7 @@
 /**
- * What the workers need of Temporal beside a namespace: search attributes and schedules. Brought up to date at a worker's start,
- * and made again where Temporal comes back without them, from a backup or with no data at all: no run could be started, and no
- * probe would be, until some worker starts anew.
+ * What the workers need of Temporal beside a namespace: search attributes and schedules. Each worker brings them up to date
+ * at its start, and makes them again if Temporal comes back without them, from a backup or with no data. Otherwise no run
+ * could be started, and no isolation probe would be, until a worker is started anew.
  */
 import type { Client, Connection } from '@temporalio/client';
 import type { Logger } from 'pino';

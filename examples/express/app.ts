@@ -1,7 +1,8 @@
 /** A support desk on the data plane: one application for all tenants, and no tenant's id anywhere in its code. */
 import { randomUUID } from 'node:crypto';
 import express, { type Express } from 'express';
-import { currentTenant, header, subdomain, tenancyProblems, type Tenantry } from '../../tenancy/index.js'; // In a product: from 'tenantry'.
+// In a product: from 'tenantry'.
+import { currentTenant, header, subdomain, tenancyProblems, type Tenantry } from '../../tenancy/index.js';
 
 export function createSupportDesk(tenantry: Tenantry): Express {
   const app = express();

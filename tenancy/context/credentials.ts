@@ -78,7 +78,8 @@ async function query(
   const { rows } = await pool
     .query<{ version: string; sealed: string }>({
       name: 'tenantry-credential',
-      text: `SELECT version::text, encode(sealed, 'base64') AS sealed FROM credential WHERE tenant_id = $1 AND store = $2 ORDER BY credential.version DESC LIMIT 1`,
+      text: `SELECT version::text, encode(sealed, 'base64') AS sealed FROM credential
+              WHERE tenant_id = $1 AND store = $2 ORDER BY credential.version DESC LIMIT 1`,
       values: [tenantId, store],
     })
     .catch((error: unknown) => {

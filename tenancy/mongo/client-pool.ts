@@ -231,7 +231,7 @@ export function createClientPool(options: ClientPoolOptions): ClientPool {
     return leaseOf(seat, login);
   };
 
-  /** The driver bounds the wait for a connection, for a server and for its answer. What takes longer than all three never ends. */
+  /** The driver bounds the waits for a connection, a server and an answer. What takes longer than all three never ends. */
   const longestMs = serverSelectionMs + 2 * socketTimeoutMs + GRACE_MS;
   const watch = setInterval(
     () => {

@@ -94,8 +94,8 @@ export function createConnections(hangUpMs: number, cutOff: AbortSignal): Connec
             then(...made);
             changes.emit('change');
           });
-        // A reset would open another connection beside the one that is being closed. As the monitor polls, it is enough to have it
-        // check at once.
+        // A reset would open another connection beside the one that is being closed. The monitor polls, so it is enough to
+        // have it check at once.
         monitor.reset = () => {
           if (monitor.monitorId) monitor.monitorId.lastExecutionEnded = Number.NEGATIVE_INFINITY;
           monitor.requestCheck();

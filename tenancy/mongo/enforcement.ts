@@ -225,7 +225,10 @@ async function removeAbandoned(admin: MongoClient, now: number): Promise<void> {
   }
 }
 
-/** The server's own, in milliseconds: one for all who try it. Taken away under its feet, a trial would see refusals that are none. */
+/**
+ * The server's clock, in milliseconds, which is the same for all who try it. By clocks that differ, one would remove another's
+ * databases during its trial, and that would look like refusals.
+ */
 async function clockOf(admin: MongoClient): Promise<number> {
   const { localTime } = await admin.db('admin').command({ hello: 1 });
   return (localTime instanceof Date ? localTime : new Date()).getTime();

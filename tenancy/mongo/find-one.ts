@@ -81,7 +81,7 @@ export function createFindOne(client: MongoClient, poolSize: number): FindOneSen
 
 type Sent = RunCommandOptions;
 
-/** Like the session that the driver makes for one call. A server that has forgotten the session starts it anew on its next use. */
+/** Like the session that the driver makes for one call. A server that has forgotten it starts it anew on its next use. */
 const ALONE = { causalConsistency: false };
 
 /**

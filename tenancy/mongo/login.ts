@@ -15,7 +15,7 @@ import type { MongoUser } from './user-switch.js';
 
 export interface LoginOptions extends ClientOptions {
   readonly credentials: TenantCredentials;
-  /** How long a refused login is tried again, in milliseconds: a rotation reaches the catalogue and the server one after the other. */
+  /** How long a refused login is tried again: a rotation reaches the catalogue and the server one after the other. */
   readonly loginPatienceMs: number;
 }
 
@@ -32,7 +32,7 @@ export interface Login {
   fill(): Promise<void>;
   /** Whether the server has transactions: a standalone has none. */
   hasTransactions(): Promise<boolean>;
-  /** Ends the login and returns its client for another tenant, or undefined when it must be closed instead. Nothing may be under way. */
+  /** Ends the login; nothing may be under way. Returns its client for another tenant, or undefined if it must be closed. */
   handOn(): Promise<LentClient> | undefined;
   close(): Promise<void>;
 }

@@ -24,7 +24,7 @@ export interface StatementRunner {
     statement: Statement,
     work: (login: Login, session: ClientSession | undefined) => Promise<T>,
   ): Promise<T>;
-  /** For a cursor, which keeps the lease after `work`. In a transaction the lease is the transaction's: releasing it does nothing. */
+  /** For a cursor, which keeps the lease after `work`. In a transaction, releasing it does nothing. */
   begin<T>(
     statement: Statement,
     work: (lease: Lease, session: ClientSession | undefined) => Promise<T>,

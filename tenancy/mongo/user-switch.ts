@@ -29,7 +29,7 @@ export interface UserSwitch {
   leave(): Promise<void> | undefined;
   /** @throws MongoRuntimeError when the last user has not left */
   enter(user: MongoUser): void;
-  /** Cuts the connections that are logging in, and lets none log in any more. A client that is closed leaves that to its time-outs. */
+  /** Cuts the connections that are logging in, and lets no more log in. Closing a client alone leaves them to its time-outs. */
   end(): void;
 }
 

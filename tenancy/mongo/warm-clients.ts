@@ -1,5 +1,5 @@
 /**
- * Clients for probes as a tenant's own user. A login takes 40 to 70 ms, so it is done ahead, while the rest of the tenant is still
+ * Clients for probes as a tenant's own user. A login takes 40 to 70 ms, so it is done while the rest of the tenant is still
  * being made. Afterwards the client is lent to the next tenant, since making one costs twice what logging in does.
  */
 import { setMaxListeners } from 'node:events';

@@ -240,7 +240,7 @@ export class Lane {
     this.socket?.write(text);
   }
 
-  /** The first login of a connection is sent alone, and its answer awaited: until then the connection may be the `default` user's. */
+  /** A connection's first login is sent alone and its answer awaited: until then the user may be `default`. */
   private logInFirst(): void {
     const first = this.queue[0];
     if (first === undefined) return;

@@ -1,7 +1,8 @@
 /**
- * The probe of a tenant in Redis, in one pipeline on a connection that changes its user: as the tenant it writes and
- * reads back a key; as another tenant reading and writing that key and publishing to its channels must be answered with
- * NOPERM, and so must the tenant on the other's, and whoever looks around. An AUTH that fails leaves the user before in place, whose ACL refuses the rest.
+ * The probe of a tenant in Redis, in one pipeline on a connection that changes its user. As the tenant it writes a key and
+ * reads it back. NOPERM has to answer another tenant who reads or writes that key or publishes to its channels, the tenant
+ * who does so with the other's, and whoever lists keys. If an AUTH fails, the user before it stays, whose ACL refuses the
+ * rest.
  */
 import type { Redis } from 'ioredis';
 import { TenantryError } from '../../domain/errors.js';

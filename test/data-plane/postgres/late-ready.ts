@@ -1,22 +1,21 @@
-/** A way to PostgreSQL on which it says of each statement that fails why, and only a while later that it is ready for the next. */
+/** A proxy that delays the ReadyForQuery after each failed statement, so that it comes long after the error. */
 import { connect, createServer, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { openInFront } from '../../support/in-front.js';
 
 export interface LateReady {
   readonly url: string;
-  /** How often it was sent something between the two. */
+  /** How often a client sent something between the two, other than a goodbye. */
   interruptions(): number;
   close(): Promise<void>;
 }
 
-/** @param lateMs how much later */
 export async function openLateReady(to: string, lateMs: number): Promise<LateReady> {
   const { hostname: host, port } = new URL(to);
   const sockets = new Set<Socket>();
   let interruptions = 0;
   const way = createServer((near) => {
-    // What it says first is not to wait for what it says next.
+    // The error is not to wait for the ReadyForQuery.
     near.setNoDelay(true);
     const far = connect({ host, port: Number(port), noDelay: true });
     let isReady = true;
@@ -28,7 +27,6 @@ export async function openLateReady(to: string, lateMs: number): Promise<LateRea
         one.on('error', () => other.destroy()).on('close', () => sockets.delete(one) && other.destroy()),
       );
     near.on('data', (message) => {
-      // But for a goodbye.
       if (!isReady && message[0] !== 'X'.charCodeAt(0)) interruptions++;
       far.write(message);
     });
