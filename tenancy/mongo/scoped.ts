@@ -21,29 +21,29 @@ export interface ScopedMongoOptions {
   readonly servers: Pick<CellServers, 'mongoUrl'>;
   readonly credentials: TenantCredentials;
   readonly manifest: Manifest;
-  /** Tenants with an open client at once. The server sees up to maxClients x (poolSizePerClient + 1) connections. */
+  /** Tenants with an open client at once. The server sees up to maxClients x (poolSizePerClient + 1) connections. Default 100. */
   readonly maxClients?: number;
-  /** Connections of one tenant. */
+  /** Connections of one tenant. Default 4. */
   readonly poolSizePerClient?: number;
-  /** How long a call waits for a place, before CLIENTS_EXHAUSTED. Milliseconds, as all below. */
+  /** How long a call waits for a place, before CLIENTS_EXHAUSTED. In ms, as all below. Default 5 s. */
   readonly waitMs?: number;
-  /** A client that is not used for so long is closed. */
+  /** A client that is not used for so long is closed. Default 5 min. */
   readonly idleMs?: number;
-  /** A cursor that nobody reads from is closed after so long. */
+  /** A cursor that nobody reads from is closed after so long. Default 60 s. */
   readonly cursorIdleMs?: number;
-  /** A transaction that says nothing for so long is given up. The server ends one some time after it began, whatever it says. */
+  /** A transaction without a statement for so long is given up. Default 60 s. The server bounds its whole time as well. */
   readonly transactionIdleMs?: number;
-  /** How often a client in use looks whether its password has been rotated. */
+  /** How often a client in use looks whether its password has been rotated. Default 1 s. */
   readonly recheckMs?: number;
-  /** How long a refused login is tried again with the newest password. */
+  /** How long a refused login is tried again with the newest password. Default 3 s. */
   readonly loginPatienceMs?: number;
-  /** What the server spends on a statement at most; a call may ask for less or more by `maxTimeMS`. */
+  /** What the server spends on a statement at most; a call may ask for less or more by `maxTimeMS`. Default 10 s. */
   readonly maxTimeMs?: number;
-  /** How long a call waits for a server that is away. */
+  /** How long a call waits for a server that is away. Default 5 s. */
   readonly serverSelectionMs?: number;
-  /** How long a server that says nothing is waited for. */
+  /** How long a server that says nothing is waited for. Default 30 s. */
   readonly socketTimeoutMs?: number;
-  /** How long a tenant's connections wait for the server to end those in whose place they come. */
+  /** How long a tenant's connections wait until the server has ended those that they replace. Default 1 s. */
   readonly hangUpMs?: number;
   readonly askAccess?: AskAccess | undefined;
 }

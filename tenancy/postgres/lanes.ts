@@ -13,7 +13,7 @@ export interface LaneOptions {
   readonly maxInFlight: number;
   readonly maxQueued: number;
   readonly acquireTimeoutMs: number;
-  /** After it, plus a grace, a server that has not answered counts as gone. */
+  /** A server that has not answered by then, plus a grace, counts as gone. */
   readonly statementTimeoutMs: number;
 }
 
@@ -27,15 +27,15 @@ interface Waiting {
 }
 
 /**
- * A connection is filled so far before the next one is used, and a further one opened when each is: fewer connections
- * make larger batches, and these are what pipelining gains.
+ * Statements on a connection before the next one is used; a further one is opened when all have as many. Fewer connections
+ * make larger batches, which is what pipelining gains.
  */
 const DEPTH = 32;
 /** A connection whose oldest statement takes longer is avoided, in ms. */
 const SLOW_MS = 25;
 /**
- * Behind one that takes longer nothing more is sent, in ms: it would wait for that one's end and all between, which nobody
- * bounds, rather than for another connection, which is bounded.
+ * Nothing more is sent behind a statement that takes longer, in ms. It would wait for the end of all before it, which has no
+ * bound; waiting for another connection has one.
  */
 const STANDING_MS = 1_000;
 

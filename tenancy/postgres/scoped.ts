@@ -40,9 +40,8 @@ export interface ScopedPostgresOptions {
   /** After which the server ends a transaction that says nothing, in ms. Default 60 s. */
   readonly transactionIdleMs?: number | undefined;
   /**
-   * After which a transaction in repeatable read or serializable is cut, in ms, and one that has declared a cursor so long
-   * after that; 0 for never. Their policies see the gate as it was then, so that a suspension does not reach them.
-   * Default 60 s.
+   * How long after its begin a transaction in repeatable read or serializable is cut, and any other after it has
+   * declared a cursor, in ms; 0 for never. A suspension does not reach them: they see the gate as it was then. Default 60 s.
    */
   readonly snapshotMs?: number | undefined;
   /** How long to wait for a connection, in ms. Default 5 s. */
@@ -52,18 +51,18 @@ export interface ScopedPostgresOptions {
   /** Statements that a connection keeps prepared. Default 128. */
   readonly preparedPerConnection?: number | undefined;
   /**
-   * Statements under way on one shared connection. Default 64, and 1 where `prepare` is off: PgBouncer before 1.22.1
-   * gives the answers that a connection leaves behind when it is cut to another one, unless it left but one.
+   * Statements under way on one shared connection. Default 64; 1 if `prepare` is off: when a connection with several is cut,
+   * PgBouncer before 1.22.1 gives their answers to another client.
    */
   readonly maxInFlight?: number | undefined;
   /** Statements that may wait for room. Default 1,000. */
   readonly maxQueued?: number | undefined;
   /**
-   * Rows of one statement, in bytes as they come from the server: what returns more fails, so that no statement fills the
-   * memory of the process. Default 256 MB.
+   * Rows of one statement, in bytes as they come from the server. What returns more fails, so that it cannot fill the memory
+   * of the process. Default 256 MB.
    */
   readonly maxResultBytes?: number | undefined;
-  /** Where the manifest says `postgres.hardened`. */
+  /** Given if the manifest says `postgres.hardened`. */
   readonly hardened?: TokenSourceOptions | undefined;
 }
 
@@ -125,7 +124,7 @@ export function createScopedPostgres(options: ScopedPostgresOptions): ScopedPost
     statementTimeoutMs,
   };
   const ways = options.hardened === undefined ? BY_ID : BY_TOKEN;
-  // What a connection hears, it hears as no tenant, not as whoever was the first to need one.
+  // A connection's events run as no tenant, not as the one that needed the connection first.
   const open = (): Promise<Connection> =>
     outsideTenants(() => Connection.open(connection, [ways.within, ways.alone]));
   const lanes = new Lanes(open, settings);
@@ -217,9 +216,9 @@ class ScopedToTenant implements ScopedPostgres {
         const result = onItsOwn ? this.#onItsOwn(send, timeoutMs, signal) : lanes.run(send);
         return (await result) as QueryResult<R>;
       } catch (error) {
-        // It did not run, and is sent whole this time.
+        // The statement did not run. This time it is sent as text, not by the name of a prepared one.
         if (!whole && isStalePlan(error)) continue;
-        // Without this the stack leads to a socket's read.
+        // The stack of the caller, rather than of a socket's read.
         if (error instanceof Error && error !== reasonOf(signal)) Error.captureStackTrace(error);
         throw error;
       }
@@ -271,7 +270,7 @@ class ScopedToTenant implements ScopedPostgres {
       over = true;
     });
     return untilAborted(signal, sent, () => {
-      // It may be somebody else's by now.
+      // The connection may serve somebody else by now.
       if (over) return false;
       over = true;
       interactive.cancel(connection);
