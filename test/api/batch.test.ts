@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { createWorld, type World } from '../support/world';
-import { type Api, startApi } from './support/api';
-import { newSlug, tenantBody } from './support/bodies';
-import { countRows } from './support/rows';
+import { createWorld, type World } from '../support/world.js';
+import { type Api, startApi } from './support/api.js';
+import { newSlug, tenantBody } from './support/bodies.js';
+import { countRows } from './support/rows.js';
 
 interface Result {
   readonly ordinal: number;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { anyText } from '../support/any-text.js';
-import { createWorld, type World } from '../support/world';
-import { type Api, startApi } from './support/api';
+import { createWorld, type World } from '../support/world.js';
+import { type Api, startApi } from './support/api.js';
 
 /** The worker is there, because now and then a random body is a good one. */
 let world: World;

@@ -1,9 +1,9 @@
-import { until } from '../support/until';
-import { createWorld, type World } from '../support/world';
-import { type Api, startApi } from './support/api';
-import { tenantBody } from './support/bodies';
-import { documentOf } from './support/conforms';
-import { proxyBefore } from './support/proxy';
+import { until } from '../support/until.js';
+import { createWorld, type World } from '../support/world.js';
+import { type Api, startApi } from './support/api.js';
+import { tenantBody } from './support/bodies.js';
+import { documentOf } from './support/conforms.js';
+import { proxyBefore } from './support/proxy.js';
 
 let world: World;
 let api: Api;

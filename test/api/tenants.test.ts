@@ -1,7 +1,7 @@
-import { createWorld, type World } from '../support/world';
-import { type Api, startApi } from './support/api';
-import { tenantBody } from './support/bodies';
-import { countRows } from './support/rows';
+import { createWorld, type World } from '../support/world.js';
+import { type Api, startApi } from './support/api.js';
+import { tenantBody } from './support/bodies.js';
+import { countRows } from './support/rows.js';
 
 describe('POST /v1/tenants', () => {
   let world: World;

@@ -1,15 +1,15 @@
 /** An admission that is asked for with the end (FINISH), when what answers, or what it needs for that, is not all there. */
 import { pino } from 'pino';
-import { admit } from '../../api/admit';
-import type { ApiDeps } from '../../api/deps';
-import { batchStart, provisionStart, type Start } from '../../api/starts';
-import { createTemporalClient } from '../../api/temporal';
-import { type Catalogue, openCatalogue } from '../../catalogue/index';
-import { readConfig } from '../../domain/config';
-import { askForBatch, newSlugs } from '../support/batch';
-import { createHolds } from '../support/holds';
-import { createWorld, type World } from '../support/world';
-import { type Proxy, proxyBefore, proxyTo } from './support/proxy';
+import { admit } from '../../api/admit.js';
+import type { ApiDeps } from '../../api/deps.js';
+import { batchStart, provisionStart, type Start } from '../../api/starts.js';
+import { createTemporalClient } from '../../api/temporal.js';
+import { type Catalogue, openCatalogue } from '../../catalogue/index.js';
+import { readConfig } from '../../domain/config.js';
+import { askForBatch, newSlugs } from '../support/batch.js';
+import { createHolds } from '../support/holds.js';
+import { createWorld, type World } from '../support/world.js';
+import { type Proxy, proxyBefore, proxyTo } from './support/proxy.js';
 
 const log = pino({ level: 'silent' });
 const stays = new AbortController().signal;

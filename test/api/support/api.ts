@@ -1,14 +1,14 @@
 /** An API in a test's world, and a client that holds every answer against the API's own OpenAPI document. */
 import { pino } from 'pino';
-import { longestAdmission } from '../../../api/admit';
-import { type ApiDeps, createApp } from '../../../api/app';
-import { type RunningServer, serve } from '../../../api/server';
-import { createTemporalClient } from '../../../api/temporal';
-import { openCatalogue } from '../../../catalogue/index';
-import { readConfig } from '../../../domain/config';
-import { exchange } from '../../support/exchange';
-import type { World } from '../../support/world';
-import { conforms, rememberDocument } from './conforms';
+import { longestAdmission } from '../../../api/admit.js';
+import { type ApiDeps, createApp } from '../../../api/app.js';
+import { type RunningServer, serve } from '../../../api/server.js';
+import { createTemporalClient } from '../../../api/temporal.js';
+import { openCatalogue } from '../../../catalogue/index.js';
+import { readConfig } from '../../../domain/config.js';
+import { exchange } from '../../support/exchange.js';
+import type { World } from '../../support/world.js';
+import { conforms, rememberDocument } from './conforms.js';
 
 export interface Reply {
   readonly status: number;

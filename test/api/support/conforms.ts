@@ -1,7 +1,7 @@
 /** Holds an answer against the OpenAPI document of the API that gave it. */
 import Ajv2020, { type ValidateFunction } from 'ajv/dist/2020';
 import addFormats from 'ajv-formats';
-import type { Reply } from './api';
+import type { Reply } from './api.js';
 
 export interface Document {
   readonly openapi: string;

@@ -1,5 +1,5 @@
 /** What the catalogue holds, counted: for the tests that say that nothing was made. */
-import type { World } from '../../support/world';
+import type { World } from '../../support/world.js';
 
 const TABLES = ['operation', 'allocation', 'credential', 'request', 'batch_item'] as const;
 
