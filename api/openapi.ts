@@ -9,7 +9,7 @@ import { route, type Route } from './route.js';
 
 type OpenApi = ReturnType<typeof createDocument>;
 
-export function describeApi(routes: readonly Route[]): OpenApi {
+function describeApi(routes: readonly Route[]): OpenApi {
   const paths: ZodOpenApiPathsObject = {};
   for (const { path, method, operation } of routes) paths[path] = { ...paths[path], [method]: operation };
   return createDocument({

@@ -40,7 +40,7 @@ function sendProblem(response: Response, problem: Problem, error: TenantryError)
 }
 
 /** What reaches the end of the chain: errors of the table, of the body parser, of the router, of a store. */
-export function toTenantryError(error: unknown): TenantryError {
+function toTenantryError(error: unknown): TenantryError {
   const mapped = catalogueError(error);
   if (mapped instanceof TenantryError) return mapped;
   const type = error instanceof Error && 'type' in error ? error.type : undefined;

@@ -30,7 +30,7 @@ function describeIssue(issue: z.core.$ZodIssue, whole: string): FieldError[] {
 }
 
 /** `['tenants', 3, 'slug']` -> `tenants[3].slug`. A key that the caller made up is cut and cleaned. */
-export function fieldPath(path: readonly PropertyKey[]): string {
+function fieldPath(path: readonly PropertyKey[]): string {
   return path.reduce<string>((text, part) => {
     if (typeof part === 'number') return `${text}[${part}]`;
     const name = String(part)

@@ -64,11 +64,7 @@ export function postgresUrl(
  * call set_config, which in the middle of a query would make it another tenant's, or what reaches past a statement and its
  * tenant.
  */
-export async function secureDatabase(
-  adminUrl: string,
-  database: string,
-  roles: readonly RoleName[],
-): Promise<void> {
+async function secureDatabase(adminUrl: string, database: string, roles: readonly RoleName[]): Promise<void> {
   await withClient(postgresUrl(adminUrl, database), async (client) => {
     await inLockedTransaction(client, 'bootstrap', async () => {
       await client.query(rightsOnDatabase(database, roles));

@@ -14,19 +14,17 @@ export type StepStatus = (typeof STEP_STATUSES)[number];
 export const STORES = ['postgres', 'mongo', 'redis'] as const;
 export type StoreName = (typeof STORES)[number];
 
-/** The steps of provisioning in the order in which a reader expects them. */
-export const STEP_NAMES = [
-  'admit',
-  'postgres',
-  'mongo',
-  'redis',
-  'verify',
-  'activate',
-  'undo-redis',
-  'undo-mongo',
-  'undo-postgres',
-] as const;
-export type StepName = (typeof STEP_NAMES)[number];
+/** The steps of provisioning and of its undo. */
+export type StepName =
+  | 'admit'
+  | 'postgres'
+  | 'mongo'
+  | 'redis'
+  | 'verify'
+  | 'activate'
+  | 'undo-redis'
+  | 'undo-mongo'
+  | 'undo-postgres';
 
 export const ALLOCATION_STATES = ['intended', 'created', 'verified', 'released'] as const;
 export type AllocationState = (typeof ALLOCATION_STATES)[number];

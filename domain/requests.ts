@@ -12,7 +12,7 @@ import {
 import { TENANT_STATES } from './tenant-state.js';
 
 export const BATCH_LIMIT = 1_000;
-export const PAGE_LIMIT = 200;
+const PAGE_LIMIT = 200;
 
 /** Slugs become host names and paths of the product, so these would shadow something of its own. */
 export const RESERVED_SLUGS: ReadonlySet<string> = new Set(

@@ -34,5 +34,4 @@ export function mayBecome(from: TenantState, to: TenantState): boolean {
 }
 
 /** What the gate in a cell's PostgreSQL lets a tenant's own code do. */
-export const GATE_MODES = ['open', 'read-only', 'blocked', 'purging'] as const;
-export type GateMode = (typeof GATE_MODES)[number];
+export type GateMode = 'open' | 'read-only' | 'blocked' | 'purging';

@@ -18,7 +18,7 @@ import { newPassword, type SecretBox } from '../keys/sealed-secret.js';
 import { collectionLayouts, tenantPrivileges } from './mongo/layout.js';
 import { ACL_RULES } from './redis/acl.js';
 
-export const FIRST_CREDENTIAL = 1;
+const FIRST_CREDENTIAL = 1;
 
 export function createBlueprint(manifest: Manifest, secrets: SecretBox): Blueprint {
   const layouts = collectionLayouts(manifest);

@@ -74,7 +74,7 @@ export function createCellRegistry(options: CellRegistryOptions): CellRegistry {
 }
 
 /** Whether a cell with this result of the trial takes tenants. */
-export const earnsTenants = (cell: Pick<Cell, 'mongoEnforcement'>, trial: Tried): boolean =>
+const earnsTenants = (cell: Pick<Cell, 'mongoEnforcement'>, trial: Tried): boolean =>
   cell.mongoEnforcement === 'guard' || trial.notRefused.length === 0;
 
 async function prepare(

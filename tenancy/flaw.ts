@@ -14,7 +14,7 @@ export const flawError = (store: StoreName, { detail, breach }: Flaw): TenantryE
     ? new TenantryError('ISOLATION_BREACH', { store: storeTitle(store), probe: detail })
     : new TenantryError('VERIFICATION_FAILED', { store: storeTitle(store), detail });
 
-export const isBreach = (error: unknown): boolean =>
+const isBreach = (error: unknown): boolean =>
   error instanceof TenantryError && error.code === 'ISOLATION_BREACH';
 
 /** Of several failures side by side the one to tell: an outage beside a breach must not hide it. */

@@ -18,7 +18,7 @@ export async function ensureBundle(path = BUNDLE_PATH): Promise<void> {
   await writeFile(note, hash);
 }
 
-export async function buildBundle(path: string): Promise<void> {
+async function buildBundle(path: string): Promise<void> {
   const { code } = await bundleWorkflowCode(bundling(require.resolve('../workflows/index')));
   await mkdir(dirname(path), { recursive: true });
   // Renamed into place: a worker never reads half a bundle.

@@ -110,7 +110,7 @@ async function takeBack(
 }
 
 /** `1-100`: the positions of a chunk as people count. */
-export const chunkLabel = ({ ordinals }: BatchFence): string =>
+const chunkLabel = ({ ordinals }: BatchFence): string =>
   `${(ordinals[0] ?? 0) + 1}-${(ordinals.at(-1) ?? 0) + 1}`;
 
 /**

@@ -57,7 +57,7 @@ export interface Signer {
   verify(purpose: string, text: unknown): Claims;
 }
 
-export const MAX_SNAPSHOT_LENGTH = 4_096;
+const MAX_SNAPSHOT_LENGTH = 4_096;
 /** Clocks of two machines may differ by this much. Milliseconds. */
 export const CLOCK_SKEW = 60_000;
 

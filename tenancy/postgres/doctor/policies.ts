@@ -148,7 +148,7 @@ function comparison(expected: Expected, found: Found | undefined, table: string,
 }
 
 /** From the statements that make a table. */
-export function expectedPolicies(madeBy: string): Expected[] {
+function expectedPolicies(madeBy: string): Expected[] {
   const statements = madeBy.matchAll(
     /CREATE POLICY (\w+) ON \S+(?: FOR (\w+))? TO ([\w, ]+?)(?:\s+USING (\([^;]*?\)))?(?:\s+WITH CHECK (\([^;]*?\)))?;/g,
   );
