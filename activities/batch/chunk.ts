@@ -72,7 +72,7 @@ export async function chunkStep(
       .catch((error: unknown) => {
         throw catalogueError(error);
       });
-    // Those that failed here too: they may have failed because they were undone meanwhile.
+    // Also those that failed here: perhaps they did because they were being undone.
     const others = tenants.filter((tenant) => !kept.includes(tenant.tenantId));
     await takeBack(deps, fence, definition, others);
     return { failed: failed.length };
@@ -92,7 +92,7 @@ export async function chunkStep(
   }
 }
 
-/** Of those that were overtaken. */
+/** Takes back what was made for those of the tenants whose run was undone meanwhile. */
 async function takeBack(
   deps: ActivityDependencies,
   fence: BatchFence,
@@ -114,8 +114,8 @@ const chunkLabel = ({ ordinals }: BatchFence): string =>
   `${(ordinals[0] ?? 0) + 1}-${(ordinals.at(-1) ?? 0) + 1}`;
 
 /**
- * Work on each tenant of a chunk in one store, a few at once. An outage is thrown, for another attempt at the whole
- * chunk, and so is that the attempt is to end; anything else is that tenant's own failure.
+ * Works on each tenant of a chunk in one store, a few at once. Throws what another attempt at the whole chunk may mend (an
+ * outage), and the cancellation of this attempt; anything else is that tenant's own failure.
  */
 export async function eachTenant(
   store: StoreName,

@@ -34,11 +34,8 @@ export function batchVerifyActivities(deps: ActivityDependencies): Pick<BatchAct
         );
         const failed = [...postgres.failed, ...redis.failed, ...mongo.failed];
         const sound = chunk.tenants.filter((t) => !failed.some((failure) => failure.tenantId === t.tenantId));
-        const probed = await probeSample(deps, chunk, randomSample(sound, sample));
-        return {
-          failed: [...failed, ...probed.failed],
-          evidence: { by: 'catalogue', tenants: chunk.tenants.length, probedToo: probed.evidence },
-        };
+        const probedToo = await probeSample(deps, chunk, randomSample(sound, sample));
+        return { failed, evidence: { by: 'catalogue', tenants: chunk.tenants.length, probedToo } };
       }),
   };
 }
@@ -87,11 +84,12 @@ async function inspectMongo({ layouts }: ActivityDependencies, chunk: CellChunk)
   return { failed: [...failed, ...outcomeOf('mongo', flaws).failed] };
 }
 
+/** @throws as `probeTenant`: a probe that failed stops the whole chunk */
 async function probeSample(
   deps: ActivityDependencies,
   chunk: CellChunk,
   sample: readonly ChunkTenant[],
-): Promise<ChunkOutcome & { evidence: unknown }> {
+): Promise<unknown[]> {
   const results = await eachLimited(sample, PROBES_AT_ONCE, async (tenant) => {
     chunk.heartbeat();
     const passwords = { mongo: chunk.password(tenant, 'mongo'), redis: chunk.password(tenant, 'redis') };
@@ -106,10 +104,7 @@ async function probeSample(
     result.status === 'rejected' ? [result.reason as unknown] : [],
   );
   if (failures.length > 0) throw breachFirst(failures);
-  return {
-    failed: [],
-    evidence: results.map((result) => (result.status === 'fulfilled' ? result.value : null)),
-  };
+  return results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
 }
 
 function randomSample<T>(items: readonly T[], count: number): T[] {
