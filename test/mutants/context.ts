@@ -69,6 +69,13 @@ export const CONTEXT_MUTANTS: readonly Mutant[] = [
     tests: ENTERING,
   },
   {
+    name: 'context: asPlatform stays in its tenant',
+    file: 'tenancy/context/platform.ts',
+    find: 'return outsideTenants(async () => work());',
+    replace: 'void outsideTenants; return work();',
+    tests: ENTERING,
+  },
+  {
     name: 'context: asPlatform is not recorded',
     file: 'tenancy/context/platform.ts',
     find: 'await record({ reason,',
