@@ -60,7 +60,7 @@ export const ERRORS = {
     retryable: false,
     message:
       'The cell "{cell}" takes no tenant: its MongoDB server did not refuse {notRefused}. ' +
-      'Use a server that enforces users and roles, or set the cell to mongo.enforcement=guard knowingly.',
+      'Use a server that enforces users and roles, or set TENANTRY_CELL_MONGO_ENFORCEMENT=guard knowingly.',
   },
   ISOLATION_BREACH: {
     status: 500,

@@ -66,7 +66,7 @@ const LOCK_TIMEOUT = '3s';
 /**
  * Adopts all of them or none; safe to repeat. Runs before `ensureProductSchema`, which makes the other tables.
  * @param owner a connection as the schema owner, in no transaction
- * @throws TenantryError STORE_REFUSED that names what is in the way
+ * @throws TenantryError STORE_REFUSED whose cause tells all that is in the way, and the SQL that mends it
  */
 export async function adoptTables(owner: ClientBase, manifest: Manifest): Promise<{ adopted: string[] }> {
   const { schema, tables } = manifest.postgres;
@@ -76,10 +76,14 @@ export async function adoptTables(owner: ClientBase, manifest: Manifest): Promis
     const plan = await planOf(owner, manifest);
     const [first] = plan.blocking;
     if (first !== undefined)
-      throw new TenantryError('STORE_REFUSED', {
-        store: 'PostgreSQL',
-        reason: `${plan.blocking.length} findings keep tables from being adopted, the first ${first.invariant} of ${first.object}`,
-      });
+      throw new TenantryError(
+        'STORE_REFUSED',
+        {
+          store: 'PostgreSQL',
+          reason: `${plan.blocking.length} findings keep tables from being adopted, the first ${first.invariant} of ${first.object}`,
+        },
+        { cause: new Error(plan.blocking.map(inFull).join('\n')) },
+      );
     await owner.query(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'`);
     for (const statement of plan.applied) await owner.query(statement);
     for (const name of plan.tables) await recordTable(owner, schema, name, tables[name] as TableSpec);
@@ -146,6 +150,10 @@ async function planOf(owner: ClientBase, manifest: Manifest): Promise<AdoptionPl
     ],
   };
 }
+
+/** For the log, where somebody reads what to mend. */
+const inFull = ({ invariant, detail, mend }: Finding): string =>
+  `${invariant}: ${detail}${mend === undefined ? '' : ` To mend it: ${mend}`}`;
 
 const usageOf = (schema: string): string =>
   `GRANT USAGE ON SCHEMA ${escapeIdentifier(schema)} TO ${ROLES.runtime}, ${ROLES.purge};`;

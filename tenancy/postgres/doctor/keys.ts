@@ -117,7 +117,9 @@ const columnsOf = (keys: KeyRow['keys']): string[] =>
 
 /** The tenant goes in behind `index_prefix`, which ends where the columns begin. */
 function indexAnew({ definition, index_prefix }: KeyRow): string {
-  const at = definition.indexOf(index_prefix, 'CREATE UNIQUE INDEX '.length);
+  // Behind the index's own name, which may look like anything.
+  const named = /^CREATE UNIQUE INDEX (?:"(?:[^"]|"")+"|[^ "]+)/.exec(definition)?.[0].length;
+  const at = definition.indexOf(index_prefix, named);
   const behind = definition.slice(at + index_prefix.length);
   const target = index_prefix.replace(/^ ON ONLY /, ' ON ');
   return `${definition.slice(0, at)}${target}tenant_id, ${behind};`;

@@ -99,7 +99,10 @@ it('that are not are left alone, with the SQL that mends them; mended, they are 
       'policy-of-ours-only',
     ]),
   );
-  expect(await codeOf(adoptTables(owner, adopting))).toBe('STORE_REFUSED');
+  const refusal = await adoptTables(owner, adopting).catch((error: unknown) => error as Error);
+  expect(refusal).toMatchObject({ code: 'STORE_REFUSED' });
+  const told = String((refusal as Error).cause);
+  for (const { detail, mend = '' } of before.blocking) expect(told).toContain(mend === '' ? detail : mend);
   expect(await codeOf(ensureProductSchema(owner, adopting))).toBe('NAME_TAKEN');
   const { rows } = await owner.query(
     `SELECT relrowsecurity AS secured FROM pg_class WHERE oid = 'app.things'::regclass`,

@@ -77,11 +77,12 @@ describe('the doctor of a cell, whose proposals are carried out', () => {
   it('quotes names that are SQL themselves', async () => {
     const name = `od"d'; DROP TABLE app.messages CASCADE; -- $$ é`;
     const odd = escapeIdentifier(name);
+    const oddIndex = 'x" ON app.messages USING btree (';
     await cell.admin.query(`
       CREATE ROLE ${odd};
       ALTER TABLE app.messages ADD COLUMN ${odd} int GENERATED ALWAYS AS IDENTITY;
       ALTER TABLE app.messages ADD CONSTRAINT ${escapeIdentifier(`${name} key`)} UNIQUE (${odd});
-      CREATE UNIQUE INDEX ${escapeIdentifier(`${name} USING`)} ON app.messages (${odd}, lower(body));
+      CREATE UNIQUE INDEX ${escapeIdentifier(oddIndex)} ON app.messages (${odd}, lower(body));
       CREATE TYPE app.${escapeIdentifier(`${name} type`)} AS (i int);
       CREATE FUNCTION app.${odd}(app.${escapeIdentifier(`${name} type`)}) RETURNS int LANGUAGE sql SECURITY DEFINER
         AS 'SELECT 1';
@@ -103,8 +104,8 @@ describe('the doctor of a cell, whose proposals are carried out', () => {
       `role ${ROLES.runtime}: role-member-of-none`,
       `table app.${odd}: undeclared-table-locked`,
       `column app.messages.${odd}: no-shared-counter`,
-      `index app.${escapeIdentifier(`${name} USING`)}: unique-tenant-first`,
       `constraint app.messages.${escapeIdentifier(`${name} key`)}: unique-tenant-first`,
+      `index app.${escapeIdentifier(oddIndex)}: unique-tenant-first`,
       `policy app.messages.${odd}: policy-of-ours-only`,
       `view app.${escapeIdentifier(`${name} view`)}: view-security-invoker`,
       `function app.${odd}(app.${escapeIdentifier(`${name} type`)}): function-security-invoker`,
