@@ -58,6 +58,8 @@ export class Connection {
     if (this.#outbox.push(whole) === 1) setImmediate(() => this.#flush());
   };
   #headSince = 0;
+  /** The oldest statement under way, once it has been written. */
+  #written: Group | undefined;
   /** Called when a statement under way has ended. */
   onRoom: (() => void) | undefined;
   #usable = true;
@@ -162,6 +164,7 @@ export class Connection {
           const at = this.#sent.indexOf(group);
           if (at >= 0) this.#sent.splice(at, 1);
           this.#headSince = performance.now();
+          if (this.#written === group) this.#written = undefined;
           if (error) reject(this.#usable && !isFarewell(error) ? error : asLost(error));
           else resolve(result);
           this.onRoom?.();
@@ -204,6 +207,10 @@ export class Connection {
 
   /** Joins the buffers, since writing one costs the system less than writing a list. */
   #flush(): void {
+    const [head] = this.#sent;
+    // A process may stand still between a statement and its being written: that is no time of the server's.
+    if (head !== this.#written) this.#headSince = performance.now();
+    this.#written = head;
     const [first, ...more] = this.#outbox.splice(0);
     if (first !== undefined)
       this.#wire.stream.write(more.length === 0 ? first : Buffer.concat([first, ...more]));

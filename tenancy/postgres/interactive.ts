@@ -56,11 +56,13 @@ export class InteractivePool {
         },
       };
       const { interactive, acquireTimeoutMs } = this.#options;
-      const timer = setTimeout(() => {
+      const giveUp = (): void => {
         // With room for another connection it was not the others that kept this one waiting.
         const code = this.#lent.size < interactive ? 'STORE_UNAVAILABLE' : 'CLIENTS_EXHAUSTED';
         waiting.fail(new TenantryError(code, { store: 'PostgreSQL' }));
-      }, acquireTimeoutMs);
+      };
+      // Behind what has arrived, which may be the end of what it waits for. Failing what has been given one changes nothing.
+      const timer = setTimeout(() => setImmediate(giveUp), acquireTimeoutMs);
       const stopListening = whenAborted(signal, waiting.fail);
       this.#waiting.push(waiting);
       this.#serve();

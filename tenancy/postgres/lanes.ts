@@ -140,7 +140,7 @@ export class Lanes {
   /** While anything is under way: whether servers still answer and those who wait have waited too long. */
   #keepWatch(): void {
     if (this.#watch !== undefined) return;
-    this.#watch = setInterval(() => {
+    const look = (): void => {
       const now = performance.now();
       const { acquireTimeoutMs, statementTimeoutMs } = this.#options;
       for (const lane of this.#lanes)
@@ -153,7 +153,9 @@ export class Lanes {
         clearInterval(this.#watch);
         this.#watch = undefined;
       }
-    }, 250);
+    };
+    // Behind what has arrived: a process that stood still finds its timers due before it has read the answers.
+    this.#watch = setInterval(() => setImmediate(look), 250);
     this.#watch.unref();
   }
 }

@@ -196,15 +196,23 @@ export async function withinGrace<T>(
 ): Promise<T> {
   if (timeoutMs <= 0) return work();
   const limitMs = timeoutMs + GRACE_MS;
+  let timer: NodeJS.Timeout | undefined;
+  let isOver = false;
   const watch = (): void => {
+    if (isOver) return;
     const left = limitMs - connection.headAge(performance.now());
     if (left <= 0) connection.destroy();
-    else timer = setTimeout(watch, Math.min(left, LONGEST_TIMER_MS));
+    else lookIn(left);
   };
-  let timer = setTimeout(watch, Math.min(limitMs, LONGEST_TIMER_MS));
+  // Behind what has arrived: a process that stood still finds its timers due before it has read the answers.
+  const lookIn = (ms: number): void => {
+    timer = setTimeout(() => setImmediate(watch), Math.min(ms, LONGEST_TIMER_MS));
+  };
+  lookIn(limitMs);
   try {
     return await work();
   } finally {
+    isOver = true;
     clearTimeout(timer);
   }
 }

@@ -4,6 +4,7 @@ import type { TenantId } from '../../../domain/ids.js';
 import type { RunningServer } from '../../../local/server.js';
 import { ConnectionLost } from '../../../tenancy/postgres/connection.js';
 import type { ScopedPostgres, ScopedPostgresPool } from '../../../tenancy/postgres/scoped.js';
+import { GRACE_MS } from '../../../tenancy/postgres/transaction.js';
 import { openLink } from '../../support/link.js';
 import { type OwnServers, startOwnServers } from '../../support/servers.js';
 import { until } from '../../support/until.js';
@@ -308,6 +309,20 @@ describe('a server', () => {
     server.resume();
     expect(codes).toEqual(['STORE_UNAVAILABLE', 'STORE_UNAVAILABLE', 'STORE_UNAVAILABLE']);
     expect((await scoped.query(SELECT)).rowCount).toBe(1);
+  });
+
+  it('whose answers a process finds that stood still for longer has not hung', async () => {
+    const dedicated = { text: SELECT, dedicated: true };
+    // Connections for each.
+    await scoped.transaction(() => Promise.all([scoped.query(SELECT), scoped.query(dedicated)]));
+    const codes = await scoped.transaction(async (tx) => {
+      const asked = [scoped.query(SELECT), scoped.query(dedicated), tx.query(SELECT)].map(codeOf);
+      // Then the first has been written, and not all of the others.
+      await new Promise(setImmediate);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500 + GRACE_MS + 300);
+      return Promise.all(asked);
+    });
+    expect(codes).toEqual(['nothing', 'nothing', 'nothing']);
   });
 
   it('that hangs keeps no pool from being closed', async () => {
