@@ -41,8 +41,7 @@ function sendProblem(response: Response, problem: Problem, error: TenantryError)
 
 /** What reaches the end of the chain: errors of the table, of the body parser, of the router, of a store. */
 function toTenantryError(error: unknown): TenantryError {
-  const mapped = catalogueError(error);
-  if (mapped instanceof TenantryError) return mapped;
+  // The body parser's first: that of a client that hangs up has a code of the system's, as an outage has.
   const type = error instanceof Error && 'type' in error ? error.type : undefined;
   switch (type) {
     case 'entity.too.large':
@@ -55,11 +54,13 @@ function toTenantryError(error: unknown): TenantryError {
     case 'request.size.invalid':
       return new TenantryError('INVALID_JSON', {}, { cause: error });
     default:
-      // The router's: a percent sign in the path that begins no character.
-      return error instanceof URIError
-        ? new TenantryError('NOT_FOUND', {}, { cause: error })
-        : new TenantryError('INTERNAL', {}, { cause: error });
   }
+  const mapped = catalogueError(error);
+  if (mapped instanceof TenantryError) return mapped;
+  // The router's: a percent sign in the path that begins no character.
+  return error instanceof URIError
+    ? new TenantryError('NOT_FOUND', {}, { cause: error })
+    : new TenantryError('INTERNAL', {}, { cause: error });
 }
 
 const limitOf = (error: unknown): number =>

@@ -27,7 +27,8 @@ export async function serve(
     },
     app,
   );
-  server.maxHeadersCount = 100;
+  // All that the size above lets in: those beyond a count would be left out without a word, an Idempotency-Key like any other.
+  server.maxHeadersCount = 0;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, host, () => {

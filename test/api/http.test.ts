@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
 import { type Api, startApi } from './support/api.js';
@@ -107,6 +108,27 @@ describe('an address', () => {
   test('answers HEAD like GET without the body', async () => {
     const reply = await api.send('/v1/tenants', { method: 'HEAD' });
     expect([reply.status, reply.text]).toEqual([200, '']);
+  });
+});
+
+describe('a request', () => {
+  test('is heard in full, however many headers stand before its token', async () => {
+    const headers = Array.from({ length: 300 }, (_, i) => `X-${i}: 1\r\n`).join('');
+    const head = `GET /v1/tenants HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers}`;
+    expect(await api.write(`${head}Authorization: Bearer ${api.token}\r\n\r\n`)).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  test('whose client hangs up before its end is its own fault, and no outage', async () => {
+    const logged = api.logged.length;
+    const head = `POST /v1/tenants HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${api.token}\r\n`;
+    const socket = connect(api.server.port, '127.0.0.1');
+    socket.write(`${head}Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{`, () =>
+      socket.destroy(),
+    );
+    const ended = () => api.logged.slice(logged).find((line) => 'res' in line);
+    await until('it is logged', ended);
+    expect(ended()).toMatchObject({ res: { status: 400 } });
+    expect(api.logged.slice(logged).filter(({ level }) => Number(level) > 30)).toEqual([]);
   });
 });
 
