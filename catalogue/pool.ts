@@ -112,8 +112,9 @@ export function isPostgresOutage(error: unknown): boolean {
   if ('errors' in error && Array.isArray(error.errors)) return error.errors.some(isPostgresOutage);
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   // Classes: 08 connection, 53 resources, 57 operator intervention (restart, cancelled); 40 serialisation, deadlock;
-  // 25006 read-only (a standby just promoted elsewhere); 25P03 a transaction that stood still; 55P03 lock not available.
-  if (/^(08|53|57|40)/.test(code) || ['25006', '25P03', '55P03'].includes(code)) return true;
+  // 25006 read-only (a standby just promoted elsewhere); 25P03 a transaction that stood still, 25P04 one that took too
+  // long (transaction_timeout, 17 and later); 55P03 lock not available.
+  if (/^(08|53|57|40)/.test(code) || ['25006', '25P03', '25P04', '55P03'].includes(code)) return true;
   if (isSystemError(error)) return true;
   return /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable/i.test(
     error.message,

@@ -40,12 +40,14 @@ const OUTAGE: Record<StoreName, (error: unknown) => boolean> = {
 };
 
 /**
- * Unreachable, shutting down, stepping down, or full. Codes: 6, 7, 89 network; 91, 11600, 11602 shutdown; 189,
- * 10107, 13435, 13436 elections; 50, 262 time limits; 14031 disk full; 112 write conflict; 46, 117 lock busy;
- * 43 a cursor that the server lost, as by a restart between two of its batches.
+ * Unreachable, shutting down, stepping down, or full. Codes: 6, 7, 89, 9001 network; 91, 11600, 11602 shutdown; 133, 189,
+ * 10107, 13435, 13436 elections, 276 an index whose building one aborted; 24, 50, 64, 262 time limits; 14031 disk full;
+ * 112 write conflict; 46, 117 lock busy; 215 a database that is still being dropped; 11601 killed by an operator, as
+ * SQLSTATE 57014 is; 43 a cursor that the server lost, as by a restart between two of its batches.
  */
 const MONGO_PASSING = new Set([
-  6, 7, 43, 46, 50, 89, 91, 112, 117, 189, 262, 10107, 11600, 11602, 13435, 13436, 14031,
+  6, 7, 24, 43, 46, 50, 64, 89, 91, 112, 117, 133, 189, 215, 262, 276, 9001, 10107, 11600, 11601, 11602,
+  13435, 13436, 14031,
 ]);
 
 function isMongoOutage(error: unknown): boolean {

@@ -52,6 +52,7 @@ test.each([
   '40P01',
   '25006',
   '25P03',
+  '25P04',
   '55P03',
 ])('SQLSTATE %s passes', (code) => {
   expect(storeError('postgres', sqlstate(code)).code).toBe('STORE_UNAVAILABLE');
@@ -93,6 +94,13 @@ test.each([
   ['no primary', mongoCode(10_107)],
   ['a full disk', mongoCode(14_031)],
   ['a busy lock', mongoCode(46)],
+  ['a lock that did not come in time', mongoCode(24)],
+  ['a majority that did not acknowledge in time', mongoCode(64)],
+  ['no member to read from', mongoCode(133)],
+  ['a database that is still being dropped', mongoCode(215)],
+  ['an index whose building was aborted by a fail-over', mongoCode(276)],
+  ['a statement that an operator has killed', mongoCode(11_601)],
+  ['a broken connection between servers', mongoCode(9_001)],
   ['what the server calls retryable', mongoCode(9_999, { errorLabels: ['RetryableWriteError'] })],
 ])('in MongoDB %s passes', (_, error) => {
   expect(storeError('mongo', error).code).toBe('STORE_UNAVAILABLE');
