@@ -99,7 +99,9 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
       const { rows } = await pool.query<{ kept: TenantId[] }>({
         name: 'batch-finish',
         text: `WITH ${OP},
-               step AS (UPDATE operation_step s SET status = 'succeeded', finished_at = clock_timestamp(), evidence = $4
+               -- An attempt that finds all tenants active has seen none, and leaves what the one before has seen.
+               step AS (UPDATE operation_step s SET status = 'succeeded', finished_at = clock_timestamp(),
+                               evidence = coalesce(nullif($4::jsonb, 'null'), s.evidence)
                          FROM op WHERE s.operation_id = op.id AND s.name = $3),
                -- The undo of a tenant begins after this statement; a tenant whose undo has begun is not among these.
                held AS (SELECT i.tenant_id FROM op JOIN batch_item i ON i.operation_id = op.id

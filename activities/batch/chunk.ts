@@ -31,7 +31,15 @@ export interface CellChunk {
 
 export interface ChunkOutcome {
   readonly failed: readonly { readonly tenantId: TenantId; readonly error: unknown }[];
-  readonly evidence?: unknown;
+  readonly evidence?: ChunkEvidence;
+}
+
+/** What a verification saw in one cell, or in several. */
+export interface ChunkEvidence {
+  readonly by: 'catalogue';
+  /** How many were looked at. */
+  readonly tenants: number;
+  readonly probedToo: readonly unknown[];
 }
 
 export interface ChunkStep {
@@ -56,7 +64,7 @@ export async function chunkStep(
   const { attempt, tenants } = await inCatalogue(deps, step, batches.begin(fence, step));
   try {
     const failed: TenantFailure[] = [];
-    const evidence: unknown[] = [];
+    const evidence: ChunkEvidence[] = [];
     for (const [cell, group] of byCell(tenants)) {
       const outcome = await effect(await cellChunk(deps, cell, group));
       failed.push(
@@ -68,7 +76,7 @@ export async function chunkStep(
       .map((t) => t.tenantId)
       .filter((id) => !failed.some((failure) => failure.tenantId === id));
     const kept = await batches
-      .finish(fence, step, { done, failed, stores, allocations: leaves, evidence: evidence[0] ?? null })
+      .finish(fence, step, { done, failed, stores, allocations: leaves, evidence: together(evidence) })
       .catch((error: unknown) => {
         throw catalogueError(error);
       });
@@ -91,6 +99,15 @@ export async function chunkStep(
     throw toApplicationFailure(known, deps.log, step);
   }
 }
+
+const together = (seen: readonly ChunkEvidence[]): ChunkEvidence | null =>
+  seen.length === 0
+    ? null
+    : {
+        by: 'catalogue',
+        tenants: seen.reduce((total, { tenants }) => total + tenants, 0),
+        probedToo: seen.flatMap(({ probedToo }) => probedToo),
+      };
 
 /** Takes back what was made for those of the tenants whose run was undone meanwhile. */
 async function takeBack(

@@ -104,6 +104,10 @@ describe('a step of a chunk that goes on after it was given up', () => {
     await make(fence);
     await proveAndActivate(fence);
     const zombie = await stuck('batchMongo', 'after begin mongo 1-2', fence);
+    // Nor does a run in the place of one that was reset take away what was seen.
+    const seen = await evidenceOf(fence);
+    await chunk(world.activities, 'batchVerify', { ...fence, sample: 1 });
+    expect(await evidenceOf(fence)).toEqual(seen);
     await expectActive(fence, tenants);
     zombie.release();
     await zombie.result;
@@ -355,6 +359,9 @@ async function proveAndActivate(fence: BatchFence): Promise<void> {
   await chunk(world.activities, 'batchVerify', { ...fence, sample: 1 });
   await world.activities.batchActivate(fence);
 }
+
+const evidenceOf = async ({ operationId }: BatchFence): Promise<unknown[]> =>
+  (await stepsOf(world, operationId)).map(({ evidence }) => evidence);
 
 async function undo(fence: BatchFence): Promise<void> {
   await world.activities.batchFail({ ...fence, status: 'failed', error: AWAY });

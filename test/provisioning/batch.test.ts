@@ -1,5 +1,5 @@
 import pg from 'pg';
-import type { OperationId } from '../../domain/ids.js';
+import { cellName, type OperationId } from '../../domain/ids.js';
 import { mongoDatabaseName } from '../../domain/names.js';
 import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
@@ -19,8 +19,18 @@ describe('provisioning a batch', () => {
   const start = (operationId: OperationId, attempt = 1) => startBatch(world, operationId, attempt);
   const newSlug = (): string => newSlugs(1)[0] as string;
 
-  it('makes every tenant and says which were probed', async () => {
-    const operationId = await ask(newSlugs(25));
+  it('makes every tenant, in whichever cell, and says which were probed', async () => {
+    const { cells, requests } = world.catalogue;
+    const here = await cells.find(world.cell);
+    if (here?.trial == null) throw new Error('a cell that was not prepared');
+    const another = cellName('another');
+    await cells.declare({ ...here, name: another });
+    await cells.prepared(another, here.trial);
+    const tenants = newSlugs(25).map((slug, i) => {
+      const cell = i % 2 === 0 ? world.cell : another;
+      return { slug, name: 'Acme', plan: 'team', cell };
+    });
+    const { operationId } = await requests.intake({ kind: 'provision-batch', body: { tenants } });
     const { admission, handle } = await start(operationId);
     expect(admission.ordinals).toHaveLength(25);
     expect(await handle.result()).toEqual({ status: 'succeeded' });
@@ -32,8 +42,9 @@ describe('provisioning a batch', () => {
       expect(await expectAgreement(world, tenantId)).not.toHaveLength(0);
     }
     const verify = (await stepsOf(world, operationId)).filter((step) => step.name.startsWith('verify'));
-    const probed = verify.flatMap((step) => (step.evidence as { probedToo: unknown[] }).probedToo);
-    expect(probed.length).toBeGreaterThanOrEqual(20);
+    const evidence = verify.map((step) => step.evidence as { tenants: number; probedToo: unknown[] });
+    expect(evidence.map((seen) => seen.tenants)).toEqual([10, 10, 5]);
+    expect(evidence.flatMap((seen) => seen.probedToo).length).toBeGreaterThanOrEqual(20);
   });
 
   it('refuses a slug that is taken or comes twice, and makes the others', async () => {
