@@ -3,6 +3,7 @@ import { Context } from '@temporalio/activity';
 import type { DoomedTenant } from '../../catalogue/batches.js';
 import type { BatchActivities } from '../../domain/contracts.js';
 import { TenantryError } from '../../domain/errors.js';
+import type { StoreName } from '../../domain/operation.js';
 import { inStore } from '../../tenancy/store-error.js';
 import type { ActivityDependencies } from '../dependencies.js';
 import { eachLimited } from '../each-limited.js';
@@ -49,9 +50,11 @@ export function batchLifecycleActivities(
           });
           const undone = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
           await batches.undone(fence, undone, true);
-          const failure = results.find((result) => result.status === 'rejected');
+          const failures = results.flatMap((result) =>
+            result.status === 'rejected' ? [result.reason as unknown] : [],
+          );
           // The next attempt takes up those that are left.
-          if (failure !== undefined) throw failure.reason;
+          if (failures.length > 0) throw passingFirst(failures);
         }),
       ),
 
@@ -62,16 +65,25 @@ export function batchLifecycleActivities(
   };
 }
 
-/** Newest first, as for a single tenant. */
+/** Newest first, as for a single tenant. If one store's undo fails, the others are undone all the same. */
 async function undoTenant(deps: ActivityDependencies, tenant: DoomedTenant): Promise<void> {
   const removed = removal(deps);
   const connections = await deps.cells.get(tenant.cell);
-  await inStore('redis', removed.redis(connections, tenant));
-  const { left } = await inStore('mongo', removed.mongo(connections, tenant));
-  if (left.length > 0)
-    throw new TenantryError('VERIFICATION_FAILED', {
-      store: 'MongoDB',
-      detail: 'collections are left after the drop',
-    });
-  await inStore('postgres', removed.postgres(connections, tenant));
+  const failures: unknown[] = [];
+  const undo = async (store: StoreName, work: () => Promise<unknown>): Promise<void> => {
+    await inStore(store, work()).catch((error: unknown) => failures.push(error));
+  };
+  await undo('redis', () => removed.redis(connections, tenant));
+  await undo('mongo', async () => {
+    const { left } = await removed.mongo(connections, tenant);
+    if (left.length === 0) return;
+    const detail = 'collections are left after the drop';
+    throw new TenantryError('VERIFICATION_FAILED', { store: 'MongoDB', detail });
+  });
+  await undo('postgres', () => removed.postgres(connections, tenant));
+  if (failures.length > 0) throw passingFirst(failures);
 }
+
+/** Of several failures the one that passes: another attempt is due as long as it undoes anything more. */
+const passingFirst = (failures: readonly unknown[]): unknown =>
+  failures.find((failure) => failure instanceof TenantryError && failure.retryable) ?? failures[0];

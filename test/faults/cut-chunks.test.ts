@@ -3,10 +3,12 @@ import { once } from 'node:events';
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 import { temporal } from '@temporalio/proto';
+import { createActivities } from '../../activities/index.js';
 import { batchWorkflowId } from '../../domain/workflow-ids.js';
+import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
 import { createHolds, signal } from '../support/holds.js';
-import { steppingIn } from '../support/points.js';
+import { atPoints, steppingIn } from '../support/points.js';
 import { until } from '../support/until.js';
 import { createWorld, type World } from '../support/world.js';
 
@@ -76,6 +78,52 @@ it('of a batch that is cancelled as a store goes away are undone as cancelled', 
   await expect(handle.result()).rejects.toThrow('cancelled');
   await worker.stop();
   await expectAll(operationId, { status: 'cancelled', error: { code: 'CANCELLED' } });
+});
+
+describe('whose undo', () => {
+  const refused = new Error('refused');
+  const lost = Object.assign(new Error('connection lost'), { code: 'ECONNRESET' });
+
+  /** A batch of two that cannot be verified, and of which Redis users are removed as `failures` say, in turn. */
+  async function undone(failures: (Error | undefined)[]): Promise<Parameters<typeof startBatch>[1]> {
+    const dependencies = atPoints(world.dependencies, (point) => {
+      const failure = point === 'before DELUSER' ? failures.shift() : undefined;
+      if (failure !== undefined) throw failure;
+    });
+    const batchVerify = (): never => {
+      throw ApplicationFailure.nonRetryable('no', 'VERIFICATION_FAILED', {});
+    };
+    const worker = await world.startWorker({
+      activities: { ...createActivities(dependencies), batchVerify },
+    });
+    const operationId = await askForBatch(world, newSlugs(2));
+    const { handle } = await startBatch(world, operationId);
+    await expect(handle.result()).rejects.toMatchObject({ cause: { type: 'BATCH_INCOMPLETE' } });
+    await worker.stop();
+    return operationId;
+  }
+  /** The stores in which something of each tenant is left. */
+  async function left(operationId: Parameters<typeof startBatch>[1]): Promise<string[][]> {
+    const items = await world.catalogue.operations.batchItems(operationId);
+    const tenants = items.flatMap(({ tenantId }) => tenantId ?? []);
+    const found = await Promise.all(tenants.map((tenant) => expectAgreement(world, tenant)));
+    return found.map((things) => [...new Set(things.map(({ store }) => store))]);
+  }
+
+  it('is refused for one and has to wait for another are undone when it can be', async () => {
+    const operationId = await undone([refused, lost]);
+    expect(await left(operationId)).toEqual([[], []]);
+    expect(await world.catalogue.operations.find(operationId)).toMatchObject({ residue: [] });
+  });
+
+  it('is refused in one store are undone in the others', async () => {
+    const operationId = await undone([refused, refused]);
+    expect(await left(operationId)).toEqual([['redis'], ['redis']]);
+    const worker = await world.startWorker();
+    const { handle } = await startBatch(world, operationId, 2);
+    expect(await handle.result()).toEqual({ status: 'succeeded' });
+    await worker.stop();
+  });
 });
 
 /** Comes back when its chunk in MongoDB is asked to end. */
