@@ -278,7 +278,7 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
     close: (
       operationId: OperationId,
       attempt: number,
-    ): Promise<{ status: OperationStatus; failed: number }> =>
+    ): Promise<{ status: OperationStatus; failed: number; total: number }> =>
       whileHolding(pool, operationId, async (client) => {
         const { rows } = await client.query<{ total: number; failed: number; cancelled: number }>(
           `SELECT count(*)::int AS total, count(*) FILTER (WHERE status = 'failed')::int AS failed,
@@ -310,7 +310,7 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
              FROM op WHERE s.operation_id = op.id AND (s.status = 'running' OR s.status = 'failed' AND op.error IS NULL)`,
           [operationId, attempt, status, error && JSON.stringify(toRecordedError(error))],
         );
-        return { status, failed: failed + cancelled };
+        return { status, failed: failed + cancelled, total };
       }),
   };
 }

@@ -177,10 +177,12 @@ export interface BatchActivities {
   batchUndo(fence: BatchFence): Promise<void>;
   /** Gives up undoing: what is left stays in the ledger as residue. */
   batchAbandon(fence: BatchFence): Promise<void>;
-  closeBatch(asked: {
-    operationId: OperationId;
-    attempt: number;
-  }): Promise<{ readonly status: OperationStatus; readonly failed: number }>;
+  closeBatch(asked: { operationId: OperationId; attempt: number }): Promise<{
+    readonly status: OperationStatus;
+    readonly failed: number;
+    /** Of the whole operation. Runs recorded before it was told have none. */
+    readonly total?: number;
+  }>;
 }
 
 export const ISOLATION_PROBE = 'isolationProbe';

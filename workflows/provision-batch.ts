@@ -73,14 +73,15 @@ export async function provisionBatch(input: ProvisionBatchInput): Promise<Operat
     setCurrentDetails(`${done} of ${ordinals.length} tenants went through.`);
   });
 
-  const { status, failed } = await CancellationScope.nonCancellable(() =>
+  const closed = await CancellationScope.nonCancellable(() =>
     catalogueEffects(patience).closeBatch({ operationId, attempt }),
   );
+  // A retry, and a run in the place of a lost one, have had only some of the operation's tenants to make.
+  const { status, failed, total = ordinals.length } = closed;
   setCurrentDetails(`${status}. ${answer.admitted.refused} were refused; the results are in the operation.`);
   await handlersFinished();
   if (cancelled !== undefined) throw cancelled;
-  if (status !== 'succeeded')
-    throw failureOf({ code: 'BATCH_INCOMPLETE', params: { failed, total: ordinals.length } });
+  if (status !== 'succeeded') throw failureOf({ code: 'BATCH_INCOMPLETE', params: { failed, total } });
   return { status: 'succeeded' };
 }
 

@@ -89,15 +89,19 @@ describe('provisioning a batch', () => {
     expect(new Set(ledger.map((allocation) => allocation.state))).toEqual(new Set(['released']));
     expect(await foreign.countDocuments()).toBe(1);
 
+    const again = await start(operationId, 2);
+    await expect(again.handle.result()).rejects.toMatchObject({
+      cause: { message: expect.stringContaining('1 of 3 tenants') as string },
+    });
     await foreign.drop();
-    await (await start(operationId, 2)).handle.result();
+    await (await start(operationId, 3)).handle.result();
     expect(await world.catalogue.tenants.find(doomed.tenantId)).toMatchObject({
       state: 'active',
-      generation: 2,
+      generation: 3,
     });
     expect(await world.catalogue.operations.find(operationId)).toMatchObject({
       status: 'succeeded',
-      attempt: 2,
+      attempt: 3,
     });
     await expectAgreement(world, doomed.tenantId);
   });
