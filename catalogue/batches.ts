@@ -280,6 +280,13 @@ export function batchRepository(pool: Pool, undoing: Pool, takingBack: Pool) {
       attempt: number,
     ): Promise<{ status: OperationStatus; failed: number; total: number }> =>
       whileHolding(pool, operationId, async (client) => {
+        // Of a chunk whose end could not be recorded. Nobody goes on with them, and what is left of them is residue.
+        await client.query(
+          `UPDATE batch_item i SET status = 'cancelled', error = $3 FROM operation o
+            WHERE o.id = $1 AND o.generation = $2 AND o.status = 'running'
+              AND i.operation_id = o.id AND i.status = 'running'`,
+          [operationId, attempt, JSON.stringify(toRecordedError(new TenantryError('CANCELLED')))],
+        );
         const { rows } = await client.query<{ total: number; failed: number; cancelled: number }>(
           `SELECT count(*)::int AS total, count(*) FILTER (WHERE status = 'failed')::int AS failed,
                   count(*) FILTER (WHERE status IN ('cancelled', 'running'))::int AS cancelled

@@ -97,6 +97,20 @@ it('a batch whose undo never came is closed with what is left, and a retry takes
   await worker.stop();
 });
 
+it('a batch that is closed before its chunks have ended says so of their tenants, and a retry takes them up', async () => {
+  const worker = await world.startWorker();
+  const operationId = await askForBatch(world, newSlugs(TENANTS));
+  await world.activities.admitBatch({ operationId, attempt: 1 });
+  await world.activities.closeBatch({ operationId, attempt: 1 });
+  expect(await statuses(operationId)).toEqual(['cancelled', 'cancelled', 'cancelled']);
+  for (const tenant of await tenantsOf(operationId))
+    expect(await world.catalogue.tenants.find(tenant)).toMatchObject({ state: 'failed' });
+  const { residue } = (await world.catalogue.operations.find(operationId)) ?? never();
+  expect(residue.length).toBeGreaterThan(0);
+  await expectRetried(operationId);
+  await worker.stop();
+});
+
 it.each(['after begin undo-redis', 'after dropRole'])(
   'a provisioning that was terminated %s is undone, for the reason that it had',
   async (point) => {
