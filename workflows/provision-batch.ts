@@ -54,6 +54,7 @@ export async function provisionBatch(input: ProvisionBatchInput): Promise<Operat
   );
   const answer = await answering;
   if ('refused' in answer) {
+    setCurrentDetails(`Refused: ${answer.refused.code}. Nothing was made.`);
     await handlersFinished();
     return { status: answer.refused === WITHDRAWN ? 'withdrawn' : 'refused' };
   }
@@ -97,6 +98,7 @@ async function admission(
     );
   } catch (error) {
     log.warn('the batch was not admitted; it is taken back', { code: refusalOf(error).code });
+    setCurrentDetails('Not admitted in time: taking the admission back.');
     await CancellationScope.nonCancellable(() =>
       catalogueEffects(patience).withdrawBatch({ operationId, attempt }),
     );

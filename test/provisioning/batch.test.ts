@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { cellName, type OperationId } from '../../domain/ids.js';
 import { mongoDatabaseName } from '../../domain/names.js';
+import { batchWorkflowId } from '../../domain/workflow-ids.js';
 import { expectAgreement } from '../support/agreement.js';
 import { askForBatch, newSlugs, startBatch } from '../support/batch.js';
 import { isSlugTaken, stepsOf } from '../support/recorded.js';
@@ -104,6 +105,19 @@ describe('provisioning a batch', () => {
       attempt: 3,
     });
     await expectAgreement(world, doomed.tenantId);
+  });
+
+  it('says on the page of its run how it ended', async () => {
+    const operationId = await ask([newSlug()]);
+    const details = async () => {
+      const handle = world.temporal.workflow.getHandle(batchWorkflowId(operationId));
+      await handle.result();
+      return (await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata')).currentDetails;
+    };
+    await start(operationId);
+    expect(await details()).toBe('succeeded. 0 were refused; the results are in the operation.');
+    await expect(start(operationId, 2)).rejects.toThrow();
+    expect(await details()).toBe('Refused: OPERATION_NOT_RETRYABLE. Nothing was made.');
   });
 
   it('does not admit a batch whose caller was told meanwhile that it did not happen', async () => {
