@@ -68,7 +68,7 @@ async function downloadElseBuild(folder: string, o: Sources): Promise<string> {
   try {
     await reported(
       o.report,
-      `Temporal: building its command line ${cli} with go install (about 3 minutes)`,
+      `Temporal: building its command line ${cli} with go install (about 4 minutes)`,
       () => build(go, folder, o),
     );
     return 'built with go install';
