@@ -124,7 +124,11 @@ export const ERRORS = {
   },
   CATALOGUE_UNAVAILABLE: { status: 503, retryable: true, message: 'The catalogue cannot be reached.' },
   ENGINE_UNAVAILABLE: { status: 503, retryable: true, message: 'Temporal cannot be reached.' },
-  STORE_UNAVAILABLE: { status: 503, retryable: true, message: '{store} cannot be reached.' },
+  STORE_UNAVAILABLE: {
+    status: 503,
+    retryable: true,
+    message: '{store} cannot be reached, or takes no statements for now.',
+  },
   STEP_TIMED_OUT: {
     status: 503,
     retryable: true,

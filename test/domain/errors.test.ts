@@ -79,7 +79,10 @@ test('only names of the table are codes, and what every object has is none', () 
 
 test('of a failure of ours code and message are kept, of its cause nothing', () => {
   const error = new TenantryError('STORE_UNAVAILABLE', { store: 'Redis' }, { cause: new Error('hush') });
-  expect(toRecordedError(error)).toEqual({ code: 'STORE_UNAVAILABLE', message: 'Redis cannot be reached.' });
+  expect(toRecordedError(error)).toEqual({
+    code: 'STORE_UNAVAILABLE',
+    message: 'Redis cannot be reached, or takes no statements for now.',
+  });
 });
 
 test('of a foreign failure nothing is kept at all', () => {

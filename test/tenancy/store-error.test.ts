@@ -199,6 +199,6 @@ test('work in a store gives its value, its failure sorted, and an error of ours 
   for (const store of STORES)
     await expect(inStore(store, Promise.reject(system('EPIPE')))).rejects.toMatchObject({
       code: 'STORE_UNAVAILABLE',
-      message: `${storeTitle(store)} cannot be reached.`,
+      message: `${storeTitle(store)} cannot be reached, or takes no statements for now.`,
     });
 });
