@@ -17,13 +17,17 @@ export async function replay(
   histories: readonly Replayed[],
 ): Promise<Record<string, Error>> {
   const failures: Record<string, Error> = {};
+  let replayed = 0;
   try {
-    const results = Worker.runReplayHistories({ workflowBundle }, inTurn(histories));
-    for await (const { workflowId, error } of results) if (error) failures[workflowId] = error;
+    for await (const result of Worker.runReplayHistories({ workflowBundle }, inTurn(histories))) {
+      replayed += 1;
+      if (result.error) failures[result.workflowId] = result.error;
+    }
   } finally {
     // The SDK replays in this thread, and would leave a hook that compiles a function for each promise of the process.
     globalHandlers.uninstall();
   }
+  if (replayed !== histories.length) throw new Error(`${replayed} of ${histories.length} were replayed`);
   return failures;
 }
 
