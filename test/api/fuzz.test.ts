@@ -43,7 +43,7 @@ test('no body makes the server fail', async () => {
         expect([202, 400, 409]).toContain(status);
       },
     ),
-    { numRuns: 200 },
+    { numRuns: 400 },
   );
 });
 
@@ -80,7 +80,7 @@ test('no address, query or id makes the server fail', async () => {
         expect((await api.send(path)).status).toBeLessThan(500);
       },
     ),
-    { numRuns: 200 },
+    { numRuns: 400 },
   );
 });
 

@@ -373,7 +373,8 @@ const stuck = (step: Chunk, point: string, fence: BatchFence, cut?: Cut): Promis
   stuckAt(world, point, (activities) => chunk(activities, step, fence), cut);
 
 async function expectActive(fence: BatchFence, tenants: readonly TenantId[]): Promise<void> {
-  expect(await world.activities.closeBatch(fence)).toMatchObject({ status: 'succeeded', failed: 0 });
+  const total = tenants.length;
+  expect(await world.activities.closeBatch(fence)).toEqual({ status: 'succeeded', failed: 0, total });
   const steps = await stepsOf(world, fence.operationId);
   expect(steps.filter((step) => step.status !== 'succeeded')).toEqual([]);
   for (const tenant of tenants) {

@@ -9,10 +9,10 @@ import { shortRun } from './short-run.js';
 test('nothing is wrong in some thousands of operations, and all that is looked for has been there', async () => {
   const pgbouncer = await findPgBouncer();
   const ways = waysWith(pgbouncer);
-  const found = await shortRun(101, { ways, pgbouncer, operations: 10_000, mongoTenants: 12 });
+  const found = await shortRun(101, { ways, pgbouncer, operations: 30_000, mongoTenants: 12 });
   const { findings, wrong, unexpected, operations, byStore, byWay, answered, refused, faults } = found;
   expect({ wrong, unexpected, findings }).toEqual({ wrong: 0, unexpected: 0, findings: [] });
-  expect(operations).toBeGreaterThanOrEqual(10_000);
+  expect(operations).toBeGreaterThanOrEqual(30_000);
   expect(Object.keys(byStore).sort()).toEqual(['context', 'mongo', 'postgres', 'redis']);
   expect(Object.keys(byWay).sort()).toEqual(ways.toSorted());
   expect(answered + refused).toBeGreaterThan(operations / 2);

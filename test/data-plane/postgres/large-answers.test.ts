@@ -38,7 +38,7 @@ describe('a statement', () => {
     const pool = cell.pool({ connections: 1, maxResultBytes: 3_000_000, statementTimeoutMs: 60_000 });
     const [a, b] = [pool.forTenant({ tenantId: acme }), pool.forTenant({ tenantId: initech })];
     const pid = await backendOf(b);
-    const value = a.query(`SELECT repeat('x', 50000000)`);
+    const value = a.query(`SELECT repeat('x', 540000000)`);
     const error = a.query(`SELECT repeat('x', 2000000)::int`).catch((e: unknown) => e);
     expect([await codeOf(value), await labels(b), await backendOf(b)]).toEqual([
       'STORE_REFUSED',
